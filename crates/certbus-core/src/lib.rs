@@ -1,9 +1,25 @@
 //! The words and the decisions of CertBus. No I/O, no clock, no async: `now` and randomness are arguments.
 //!
-//! Read in this order: [`event`] (what is said), [`batch`] (how it is signed and chained), [`statement`] (what the
-//! authority says), [`chain`] (how a reader checks it), [`catalog`] and [`work`] (what is known after folding it),
+//! Read in this order: [`event`] (what is said), [`batch`] (how it is signed and chained), [`statement`] and [`authority`]
+//! (what the authority says, and how it comes to say it), [`chain`] (how a reader checks it), [`catalog`] and [`work`] (what is known after folding it),
 //! [`plan`] (what is to be done next).
 
+pub mod authority;
+pub mod batch;
+pub mod catalog;
+pub mod chain;
+pub mod event;
+pub mod id;
+pub mod identity;
+pub mod key;
 pub mod name;
+pub mod plan;
+pub mod seal;
+pub mod snapshot;
 pub mod spec;
+pub mod statement;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
+pub mod work;
+pub mod x509;

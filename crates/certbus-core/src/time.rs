@@ -11,6 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
+/// 9999-12-31T23:59:59.999Z.
+const LAST: i64 = 253_402_300_799_999;
+
 impl Timestamp {
     /// From milliseconds since the epoch.
     pub const fn from_millis(millis: i64) -> Self {
@@ -32,9 +35,9 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
-    /// This instant moved later.
+    /// This instant moved later, but never past the last one that RFC 3339 can spell (year 9999).
     pub fn plus(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+        Self(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)).min(LAST))
     }
 
     /// This instant moved earlier.
@@ -113,6 +116,8 @@ mod tests {
             assert_eq!(Timestamp::parse(&at.to_string()), Ok(at));
         }
         assert_eq!(Timestamp::parse("2026-11-22").unwrap().to_string(), "2026-11-22T00:00:00.000Z");
+        let last = Timestamp::from_millis(0).plus(Duration::MAX);
+        assert_eq!(Timestamp::parse(&last.to_string()), Ok(last));
         assert!(Timestamp::parse("22.11.2026").unwrap_err().contains("2026-11-22"));
     }
 }

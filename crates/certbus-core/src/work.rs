@@ -1,0 +1,134 @@
+//! What is known after folding the `work` stream: what is wanted, which orders are open, what failed, and the settings.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::catalog::{Catalog, Place};
+use crate::event::{
+    CertificateRequested, ConfigUpdated, Event, IssuanceClaimed, IssuanceFailed, OrderPlaced, RenewalWindowChanged,
+};
+use crate::id::CertificateId;
+use crate::name::NameSet;
+
+/// The work of a tenant.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    requested: HashMap<CertificateId, (Place, CertificateRequested)>,
+    claims: HashMap<CertificateId, (Place, IssuanceClaimed)>,
+    orders: Vec<(Place, Arc<OrderPlaced>)>,
+    failures: HashMap<CertificateId, (Place, IssuanceFailed)>,
+    windows: HashMap<CertificateId, (Place, RenewalWindowChanged)>,
+    config: Option<(Place, ConfigUpdated)>,
+}
+
+impl Work {
+    /// Applies one event.
+    pub fn apply(&mut self, place: Place, event: &Event) {
+        match event {
+            Event::CertificateRequested(e) => {
+                self.requested.insert(e.certificate, (place, e.clone()));
+            }
+            Event::IssuanceClaimed(e) => {
+                self.claims.insert(e.certificate, (place, e.clone()));
+            }
+            Event::OrderPlaced(e) => self.orders.push((place, e.clone())),
+            Event::OrderEnded(e) => {
+                self.orders.retain(|(_, open)| open.order != e.order || open.certificate != e.certificate);
+                if e.version.is_some() {
+                    self.failures.remove(&e.certificate);
+                    self.claims.remove(&e.certificate);
+                }
+            }
+            Event::RenewalWindowChanged(e) => {
+                self.windows.insert(e.certificate, (place, e.clone()));
+            }
+            Event::IssuanceFailed(e) => {
+                self.failures.insert(e.certificate, (place, e.clone()));
+                self.claims.remove(&e.certificate);
+            }
+            Event::ConfigUpdated(e) => self.config = Some((place, e.clone())),
+            // A removal is said on both streams: here it ends what was wanted.
+            Event::CertificateRemoved(e) => {
+                self.requested.remove(&e.certificate);
+                self.failures.remove(&e.certificate);
+                self.windows.remove(&e.certificate);
+                self.claims.remove(&e.certificate);
+                self.orders.retain(|(_, open)| open.certificate != e.certificate);
+            }
+            _ => {}
+        }
+    }
+
+    /// What is wanted of a managed certificate.
+    pub fn request(&self, id: CertificateId) -> Option<&CertificateRequested> {
+        self.requested.get(&id).map(|(_, request)| request)
+    }
+
+    /// Everything that is wanted, oldest first.
+    pub fn requests(&self) -> Vec<&CertificateRequested> {
+        let mut all: Vec<_> = self.requested.values().collect();
+        all.sort_by_key(|(place, _)| *place);
+        all.into_iter().map(|(_, request)| request).collect()
+    }
+
+    /// The managed certificate that was requested for exactly these names.
+    pub fn requested_for(&self, names: &NameSet) -> Option<&CertificateRequested> {
+        self.requested.values().map(|(_, request)| request).find(|request| NameSet::new(&request.names) == *names)
+    }
+
+    /// The last claim on a managed certificate.
+    pub fn claim(&self, id: CertificateId) -> Option<&IssuanceClaimed> {
+        self.claims.get(&id).map(|(_, claim)| claim)
+    }
+
+    /// The orders that nobody has ended, oldest first.
+    pub fn open_orders(&self) -> impl Iterator<Item = &Arc<OrderPlaced>> {
+        self.orders.iter().map(|(_, order)| order)
+    }
+
+    /// The order of a managed certificate that nobody has ended.
+    pub fn open_order(&self, id: CertificateId) -> Option<&Arc<OrderPlaced>> {
+        self.open_orders().find(|order| order.certificate == id)
+    }
+
+    /// The last failure since the last success.
+    pub fn failure(&self, id: CertificateId) -> Option<&IssuanceFailed> {
+        self.failures.get(&id).map(|(_, failure)| failure)
+    }
+
+    /// The CA's renewal window.
+    pub fn window(&self, id: CertificateId) -> Option<&RenewalWindowChanged> {
+        self.windows.get(&id).map(|(_, window)| window)
+    }
+
+    /// The issuing settings, sealed.
+    pub fn config(&self) -> Option<&ConfigUpdated> {
+        self.config.as_ref().map(|(_, config)| config)
+    }
+
+    /// Rings that open orders use: with those of live certificates, what a new recipient is given.
+    pub fn rings<'a>(&'a self, catalog: &'a Catalog) -> Vec<crate::id::RingId> {
+        let live = catalog.timelines().flat_map(|(_, timeline)| timeline).map(|known| known.version.ring);
+        let mut rings: Vec<_> = live.chain(self.orders.iter().map(|(_, order)| order.key.ring)).collect();
+        rings.sort_unstable();
+        rings.dedup();
+        rings
+    }
+
+    /// Whether the event at `place` still says something: what a snapshot keeps.
+    pub fn is_live(&self, place: Place, event: &Event) -> bool {
+        fn at<T>(entry: Option<&(Place, T)>, place: Place) -> bool {
+            entry.is_some_and(|(found, _)| *found == place)
+        }
+        match event {
+            Event::Statement(_) | Event::Unknown(_) => true,
+            Event::CertificateRequested(e) => at(self.requested.get(&e.certificate), place),
+            Event::IssuanceClaimed(e) => at(self.claims.get(&e.certificate), place),
+            Event::OrderPlaced(_) => self.orders.iter().any(|(found, _)| *found == place),
+            Event::IssuanceFailed(e) => at(self.failures.get(&e.certificate), place),
+            Event::RenewalWindowChanged(e) => at(self.windows.get(&e.certificate), place),
+            Event::ConfigUpdated(_) => at(self.config.as_ref(), place),
+            _ => false,
+        }
+    }
+}
