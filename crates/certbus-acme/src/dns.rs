@@ -1,0 +1,7 @@
+//! DNS as the solvers need it: questions to one server, changes by one provider, and waiting for a zone's servers.
+//! It caches nothing: what counts is what a server says now.
+
+pub mod exec;
+pub(crate) mod lookup;
+pub mod propagation;
+pub mod rfc2136;

@@ -1,0 +1,178 @@
+//! From a placed order to its certificate, from whatever status it is found in (RFC 8555 section 7.4). It makes no
+//! key and no signing request: an order may be finalized by another process with the same ones.
+
+use std::time::Duration;
+
+use certbus_core::spec::Challenge;
+use instant_acme::{ChallengeStatus, RetryPolicy};
+
+use crate::account::AcmeCa;
+use crate::ca::{Issued, OrderStatus, PlannedChallenge};
+use crate::chain;
+use crate::error::{IssueError, Problem, from_acme};
+use crate::key::read_csr;
+use crate::nonce::{is_bad_nonce, with_nonce};
+use crate::order::{dns_name, kind, read_authorizations};
+use crate::solver::Solvers;
+
+/// All of an order's completion, propagation included.
+const COMPLETE_WITHIN: Duration = Duration::from_secs(300);
+
+/// Quick at first: most CAs are done within a second. It follows Retry-After, and is begun again when it ends.
+const POLL: RetryPolicy =
+    RetryPolicy::new().initial_delay(Duration::from_millis(50)).backoff(1.6).timeout(Duration::from_secs(15));
+
+impl AcmeCa {
+    pub(crate) async fn complete(
+        &self,
+        mut order: instant_acme::Order,
+        planned: &[PlannedChallenge],
+        csr_der: &[u8],
+        solvers: &Solvers,
+    ) -> Result<Issued, IssueError> {
+        let request = read_csr(csr_der)?;
+        let mut set_up = Vec::new();
+        let driven = self.drive(&mut order, planned, csr_der, solvers, &mut set_up);
+        let outcome = tokio::time::timeout(COMPLETE_WITHIN, driven).await;
+        if let Err(error) = solvers.clean_up(&set_up).await {
+            // The certificate matters more; the caller has the plan on its log and can clean up again.
+            tracing::warn!(order = order.url(), %error, "a challenge could not be removed");
+        }
+        let chain_pem = outcome.map_err(|_| IssueError::Timeout {
+            what: format!("completing the order {}", order.url()),
+            after: COMPLETE_WITHIN,
+        })??;
+        chain::check(&chain_pem, &request)?;
+        Ok(Issued { chain_pem })
+    }
+
+    async fn drive(
+        &self,
+        order: &mut instant_acme::Order,
+        planned: &[PlannedChallenge],
+        csr_der: &[u8],
+        solvers: &Solvers,
+        set_up: &mut Vec<PlannedChallenge>,
+    ) -> Result<String, IssueError> {
+        let url = order.url().to_owned();
+        let (mut told, mut finalized) = (false, false);
+        loop {
+            let step = match order.state().status.into() {
+                OrderStatus::Pending => {
+                    if told {
+                        order.poll_ready(&POLL).await.map(|_| ())
+                    } else {
+                        if set_up.is_empty() {
+                            for challenge in planned {
+                                set_up.push(challenge.clone());
+                                solvers.present(challenge).await?;
+                            }
+                            solvers.wait_until_visible(planned).await?;
+                        }
+                        let telling = tell(order, planned).await;
+                        told = telling.is_ok();
+                        telling
+                    }
+                }
+                OrderStatus::Ready if !finalized => {
+                    let sent = with_nonce!(order.finalize_csr(csr_der));
+                    finalized = sent.is_ok();
+                    sent
+                }
+                OrderStatus::Ready | OrderStatus::Processing => match order.poll_certificate(&POLL).await {
+                    Ok(chain) => return Ok(chain),
+                    Err(error) => Err(error),
+                },
+                OrderStatus::Valid => {
+                    let chain = with_nonce!(order.certificate()).map_err(|error| from_acme(&url, error))?;
+                    return chain.ok_or_else(|| IssueError::NotAcme {
+                        url,
+                        status: None,
+                        what: "a valid order without certificate".into(),
+                    });
+                }
+                OrderStatus::Invalid => return Err(self.why_invalid(&url).await),
+            };
+            if let Err(error) = step {
+                self.overcome(order, error).await?;
+            }
+        }
+    }
+
+    /// After a step that failed: waits and refreshes where going on makes sense, else says what is wrong.
+    async fn overcome(&self, order: &mut instant_acme::Order, error: instant_acme::Error) -> Result<(), IssueError> {
+        let url = order.url().to_owned();
+        let fatal = match error {
+            instant_acme::Error::Timeout(Some(until)) => {
+                tokio::time::sleep_until(until.into()).await;
+                None
+            }
+            instant_acme::Error::Timeout(None) => None,
+            error if is_bad_nonce(&error) => None,
+            error => match from_acme(&url, error) {
+                // Someone else may have finalized it, or the CA is not as far as it said.
+                IssueError::Problem(problem) if problem.kind == "orderNotReady" => {
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                    None
+                }
+                other => Some(other),
+            },
+        };
+        let refreshed = with_nonce!(async { order.refresh().await.map(|_| ()) });
+        match (fatal, refreshed) {
+            // The loop will say why.
+            (Some(_), Ok(())) if OrderStatus::from(order.state().status) == OrderStatus::Invalid => Ok(()),
+            (Some(error), _) => Err(error),
+            (None, refreshed) => refreshed.map_err(|error| from_acme(&url, error)),
+        }
+    }
+
+    /// Finds the challenge that failed, and else the order's own problem.
+    async fn why_invalid(&self, url: &str) -> IssueError {
+        let spent = |why: String| IssueError::OrderInvalid { url: url.to_owned(), why };
+        let mut order = match with_nonce!(self.account.order(url.to_owned())) {
+            Ok(order) => order,
+            Err(error) => return spent(from_acme(url, error).to_string()),
+        };
+        if let Err(error) = with_nonce!(read_authorizations(&mut order)) {
+            return spent(from_acme(url, error).to_string());
+        }
+        let mut authorizations = order.authorizations();
+        while let Some(Ok(authorization)) = authorizations.next().await {
+            let Ok(name) = dns_name(url, authorization.identifier().identifier) else {
+                continue;
+            };
+            for challenge in [Challenge::Dns01, Challenge::Http01] {
+                let tried = authorization.challenges.iter().find(|offered| offered.r#type == kind(challenge));
+                if let Some(problem) = tried.and_then(|tried| tried.error.clone()) {
+                    return IssueError::ChallengeFailed { name, challenge, problem: problem.into() };
+                }
+            }
+        }
+        spent(match &order.state().error {
+            Some(problem) => Problem::from(problem.clone()).to_string(),
+            None => "the CA does not say why".into(),
+        })
+    }
+}
+
+/// Tells the CA that the planned challenges can be looked at.
+async fn tell(order: &mut instant_acme::Order, planned: &[PlannedChallenge]) -> Result<(), instant_acme::Error> {
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization?;
+        let is_planned = |offered: &&instant_acme::Challenge| {
+            planned.iter().any(|plan| plan.token == offered.token && kind(plan.challenge) == offered.r#type)
+        };
+        let Some(offered) = authorization.challenges.iter().find(is_planned).map(|offered| offered.r#type.clone())
+        else {
+            continue;
+        };
+        if let Some(mut challenge) = authorization.challenge(offered)
+            && challenge.status == ChallengeStatus::Pending
+        {
+            with_nonce!(challenge.set_ready())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! Showing control of a name: what is set up, seen, and removed again, for each kind of challenge (RFC 8555 section
+//! 8). It knows no order: only responses, and how many in this process need each.
+
+pub mod dns01;
+pub mod http01;
+pub(crate) mod ledger;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use certbus_core::spec::Challenge;
+use futures::future::try_join_all;
+
+use crate::ca::PlannedChallenge;
+use crate::solver::dns01::Dns01;
+use crate::solver::http01::Http01;
+
+/// The ways of this process to meet challenges. One value per process: it counts who needs what.
+#[derive(Debug, Default)]
+pub struct Solvers {
+    /// For HTTP-01.
+    pub http01: Option<Http01>,
+    /// For DNS-01.
+    pub dns01: Option<Dns01>,
+}
+
+/// Why a challenge could not be set up, seen or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum SolverError {
+    /// Nothing is configured for this kind.
+    #[error("no way to meet {challenge} is configured; set one up in the issuing settings, or order by another kind")]
+    NoSolver {
+        /// The kind.
+        challenge: Challenge,
+    },
+    /// The HTTP-01 listener could not be started.
+    #[error("cannot listen on {address} for http-01: {cause}; {hint}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// The system's words.
+        cause: std::io::Error,
+        /// What would be right.
+        hint: &'static str,
+    },
+    /// A file of HTTP-01 could not be written or removed.
+    #[error("cannot write {} for http-01: {cause}; name a folder that the web server serves and this user can write", path.display())]
+    Webroot {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        cause: std::io::Error,
+    },
+    /// A DNS server refused a dynamic update (RFC 2136 section 2.2).
+    #[error(
+        "the DNS server {server} refused to update {name} in zone {zone}: {answer}; check key, algorithm and the server's update policy"
+    )]
+    UpdateRefused {
+        /// The server.
+        server: String,
+        /// The zone.
+        zone: String,
+        /// The record's name.
+        name: String,
+        /// The response code or what else came.
+        answer: String,
+    },
+    /// A DNS server did not answer.
+    #[error("the DNS server {server} does not answer: {cause}; check its address and that it can be reached")]
+    ServerUnreachable {
+        /// The server.
+        server: String,
+        /// What happened.
+        cause: String,
+    },
+    /// No zone for a name could be found at a server.
+    #[error(
+        "the DNS server {server} has no zone for {name} (it answers {answer}); name the zone, or ask another server"
+    )]
+    NoZone {
+        /// The server.
+        server: String,
+        /// The name.
+        name: String,
+        /// What it answered.
+        answer: String,
+    },
+    /// The settings of a solver cannot be used.
+    #[error("{what}")]
+    Settings {
+        /// What is wrong and what would be right.
+        what: String,
+    },
+    /// The user's program failed.
+    #[error("the dns-01 hook `{program} {action}` for {name} failed: {why}")]
+    Hook {
+        /// The program.
+        program: String,
+        /// `present` or `cleanup`.
+        action: &'static str,
+        /// The record's name.
+        name: String,
+        /// Its status and last words.
+        why: String,
+    },
+    /// A nameserver does not serve a record that was set.
+    #[error("the nameserver {server} does not serve the TXT record of {name} after {} s (it answers {saw}); see whether the zone reaches it, or allow more time", waited.as_secs())]
+    NotPropagated {
+        /// The server.
+        server: String,
+        /// The record's name.
+        name: String,
+        /// What it answered last.
+        saw: String,
+        /// How long it was given.
+        waited: Duration,
+    },
+}
+
+impl SolverError {
+    /// Whether only a person can mend it.
+    pub fn is_permanent(&self) -> bool {
+        matches!(self, Self::NoSolver { .. } | Self::Settings { .. } | Self::UpdateRefused { .. } | Self::NoZone { .. })
+    }
+}
+
+impl Solvers {
+    /// Sets one response up.
+    ///
+    /// # Errors
+    /// [`SolverError`] naming server, address, file or program.
+    pub async fn present(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
+        match planned.challenge {
+            Challenge::Http01 => self.http01()?.present(planned).await,
+            Challenge::Dns01 => self.dns01()?.present(planned).await,
+        }
+    }
+
+    /// Waits until the CA can see the responses.
+    ///
+    /// # Errors
+    /// [`SolverError::NotPropagated`] naming the server that does not serve one.
+    pub async fn wait_until_visible(&self, planned: &[PlannedChallenge]) -> Result<(), SolverError> {
+        let by_dns = planned.iter().filter(|plan| plan.challenge == Challenge::Dns01);
+        try_join_all(by_dns.map(async |plan| self.dns01()?.wait_until_visible(plan).await)).await?;
+        Ok(())
+    }
+
+    /// Removes responses, except those that another order of this process needs. Removing what is not there is fine.
+    ///
+    /// # Errors
+    /// The first failure, after all were tried.
+    pub async fn clean_up(&self, planned: &[PlannedChallenge]) -> Result<(), SolverError> {
+        let mut outcome = Ok(());
+        for plan in planned {
+            let removed = match plan.challenge {
+                Challenge::Http01 => match self.http01() {
+                    Ok(solver) => solver.remove(plan).await,
+                    Err(error) => Err(error),
+                },
+                Challenge::Dns01 => match self.dns01() {
+                    Ok(solver) => solver.remove(plan).await,
+                    Err(error) => Err(error),
+                },
+            };
+            outcome = outcome.and(removed);
+        }
+        outcome
+    }
+
+    fn http01(&self) -> Result<&Http01, SolverError> {
+        self.http01.as_ref().ok_or(SolverError::NoSolver { challenge: Challenge::Http01 })
+    }
+
+    fn dns01(&self) -> Result<&Dns01, SolverError> {
+        self.dns01.as_ref().ok_or(SolverError::NoSolver { challenge: Challenge::Dns01 })
+    }
+}

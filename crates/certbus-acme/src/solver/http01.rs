@@ -1,0 +1,197 @@
+//! HTTP-01 (RFC 8555 section 8.3): a listener of our own that serves tokens only while an order needs them, or files
+//! in a web server's folder. It serves nothing else and redirects nobody.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use crate::ca::PlannedChallenge;
+use crate::solver::SolverError;
+use crate::solver::ledger::Ledger;
+
+const FOLDER: &str = ".well-known/acme-challenge";
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// How HTTP-01 is answered.
+#[derive(Debug)]
+pub enum Http01 {
+    /// By a listener of our own.
+    Listen(Listener),
+    /// By a web server that serves a folder.
+    Webroot(Webroot),
+}
+
+/// A listener that is open while any order of this process needs it.
+#[derive(Debug)]
+pub struct Listener {
+    address: SocketAddr,
+    tokens: Arc<RwLock<HashMap<String, String>>>,
+    needs: Ledger,
+    running: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A folder that a web server serves as `/` of the names.
+#[derive(Debug)]
+pub struct Webroot {
+    folder: PathBuf,
+    needs: Ledger,
+}
+
+impl Http01 {
+    /// Listens on `address` (public CAs ask port 80), as long as an order needs it.
+    pub fn listen(address: SocketAddr) -> Self {
+        let (tokens, needs, running) = Default::default();
+        Self::Listen(Listener { address, tokens, needs, running })
+    }
+
+    /// Writes files below `folder`, which a web server serves on port 80.
+    pub fn webroot(folder: impl Into<PathBuf>) -> Self {
+        Self::Webroot(Webroot { folder: folder.into(), needs: Ledger::default() })
+    }
+
+    pub(crate) async fn present(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
+        match self {
+            Self::Listen(listener) => listener.present(planned).await,
+            Self::Webroot(webroot) => webroot.present(planned).await,
+        }
+    }
+
+    pub(crate) async fn remove(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
+        match self {
+            Self::Listen(listener) => listener.remove(planned).await,
+            Self::Webroot(webroot) => webroot.remove(planned).await,
+        }
+    }
+}
+
+impl Listener {
+    async fn present(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
+        let mut needs = self.needs.lock("").await;
+        needs.add(&planned.token, &planned.key_authorization);
+        self.write(|tokens| tokens.insert(planned.token.clone(), planned.key_authorization.clone()));
+        let mut running = self.running.lock().await;
+        if running.is_none() {
+            let listener = TcpListener::bind(self.address).await.map_err(|cause| self.explain(cause))?;
+            *running = Some(tokio::spawn(serve(listener, self.tokens.clone())));
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
+        let mut needs = self.needs.lock("").await;
+        if needs.drop_one(&planned.token, &planned.key_authorization) {
+            let empty = self.write(|tokens| {
+                tokens.remove(&planned.token);
+                tokens.is_empty()
+            });
+            let mut running = self.running.lock().await;
+            if empty && let Some(task) = running.take() {
+                task.abort();
+                // Waited for, so that the port is free when this returns.
+                let _ = task.await;
+            }
+        }
+        Ok(())
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut HashMap<String, String>) -> T) -> T {
+        change(&mut self.tokens.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn explain(&self, cause: io::Error) -> SolverError {
+        let hint = match cause.kind() {
+            ErrorKind::PermissionDenied => {
+                "ports below 1024 need the capability CAP_NET_BIND_SERVICE; or let a web server serve a folder (webroot)"
+            }
+            ErrorKind::AddrInUse => {
+                "another program has it; let it serve a folder (webroot), or pass /.well-known/acme-challenge/ on to another address"
+            }
+            _ => "give an address of this machine with a free port",
+        };
+        SolverError::Listen { address: self.address, cause, hint }
+    }
+}
+
+impl Webroot {
+    async fn present(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
+        let mut needs = self.needs.lock("").await;
+        needs.add(&planned.token, &planned.key_authorization);
+        let path = self.path(planned);
+        write_whole(&path, &planned.key_authorization).await.map_err(|cause| SolverError::Webroot { path, cause })
+    }
+
+    async fn remove(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
+        let mut needs = self.needs.lock("").await;
+        if !needs.drop_one(&planned.token, &planned.key_authorization) {
+            return Ok(());
+        }
+        let path = self.path(planned);
+        match tokio::fs::remove_file(&path).await {
+            Err(cause) if cause.kind() != ErrorKind::NotFound => Err(SolverError::Webroot { path, cause }),
+            _ => Ok(()),
+        }
+    }
+
+    fn path(&self, planned: &PlannedChallenge) -> PathBuf {
+        self.folder.join(FOLDER).join(&planned.token)
+    }
+}
+
+/// A web server must not serve half a file: it is written beside and renamed.
+async fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        tokio::fs::create_dir_all(folder).await?;
+    }
+    let part = path.with_extension("part");
+    tokio::fs::write(&part, text).await?;
+    tokio::fs::rename(&part, path).await
+}
+
+async fn serve(listener: TcpListener, tokens: Arc<RwLock<HashMap<String, String>>>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, most likely: others will be closed.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let tokens = tokens.clone();
+        tokio::spawn(async move {
+            let answer = service_fn(move |request| {
+                let response = respond(&request, &tokens);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADERS_WITHIN)
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), answer);
+            // A client that goes away is no concern of ours.
+            let _ = connection.await;
+        });
+    }
+}
+
+fn respond(request: &Request<Incoming>, tokens: &RwLock<HashMap<String, String>>) -> Response<Full<Bytes>> {
+    let token = request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(FOLDER)?.strip_prefix('/'));
+    let tokens = tokens.read().unwrap_or_else(PoisonError::into_inner);
+    let answer = token.and_then(|token| tokens.get(token));
+    let mut response = Response::new(Full::from(answer.cloned().unwrap_or_default()));
+    if answer.is_none() {
+        *response.status_mut() = StatusCode::NOT_FOUND;
+    }
+    response
+}
