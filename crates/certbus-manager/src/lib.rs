@@ -1,1 +1,13 @@
-//! certbus-manager
+//! Drives what the other crates decide and do: every flow is load (fold to the head), decide (a pure function of core),
+//! append (compare-and-set; on conflict reload and decide again), act (idempotent).
+
+pub mod ceremony;
+pub mod clock;
+pub mod issue;
+pub mod issuing;
+pub mod manager;
+pub mod tenant;
+
+pub use issuing::{Issuing, LocalSolvers, SettingsError};
+pub use manager::{ManageError, Manager};
+pub use tenant::{Stream, Tenant, View};

@@ -1,0 +1,491 @@
+//! The flow from a request to a version on the log. Invariants 2 and 3: the order with its signing request and sealed
+//! key is on `work` before any challenge is set up, and whoever finds it there finishes it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use certbus_acme::{
+    Ca, CertificateKey, IssueError, Order, OrderRequest, PlannedChallenge, SolverError, ari_certificate_id,
+};
+use certbus_core::catalog::Version;
+use certbus_core::event::{
+    CertificateObtained, CertificateOffered, CertificateRequested, Event, IssuanceClaimed, IssuanceFailed, OrderEnded,
+    OrderPlaced, Reason, RenewalWindowChanged,
+};
+use certbus_core::id::{CertificateId, Hash, StreamKind};
+use certbus_core::name::NameSet;
+use certbus_core::plan::{self, Due};
+use certbus_core::seal::{Purpose, SealedKey, seal};
+use certbus_core::x509::ParsedChain;
+use data_encoding::BASE64URL_NOPAD;
+
+use crate::clock;
+use crate::issuing::Issuers;
+use crate::manager::{ManageError, Manager};
+use crate::tenant::View;
+
+/// How long a claim keeps other managers from starting the same work.
+const CLAIM: Duration = Duration::from_secs(6 * 60);
+
+/// However long a CA asks to wait, it is asked again after this.
+const LONGEST_WAIT: Duration = Duration::from_secs(7 * 86400);
+
+/// What a flow reports of itself while it runs, for people.
+pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);
+
+/// What was issued.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The managed certificate.
+    pub certificate: CertificateId,
+    /// The version.
+    pub version: Hash,
+    /// The names it covers.
+    pub names: NameSet,
+    /// When it expires.
+    pub not_after: certbus_core::time::Timestamp,
+    /// When it will be renewed.
+    pub renewal: certbus_core::time::Timestamp,
+}
+
+/// What a claimed attempt goes on with: an order on the log, or none yet.
+enum Start {
+    Resume(Arc<OrderPlaced>),
+    Order { replaces: Option<Arc<Version>> },
+    Overtaken,
+}
+
+/// What became of an order that was to be placed.
+enum Placed {
+    /// It is on the log: this one, or one that another process placed meanwhile.
+    Order(Arc<OrderPlaced>, Box<Order>),
+    /// Another process has issued meanwhile; this order and its key are dropped.
+    Overtaken,
+}
+
+impl Manager {
+    /// Issues a version of a managed certificate, whatever state an earlier attempt was left in.
+    ///
+    /// # Errors
+    /// [`ManageError`]; the failure is on `work` with the time of the next attempt.
+    pub async fn issue(&self, due: &Due, issuers: &Issuers, progress: Progress<'_>) -> Result<Outcome, ManageError> {
+        let start = self.claim(due).await?;
+        let result = match start {
+            Start::Resume(placed) => self.resume(due, issuers, placed, progress).await,
+            Start::Order { replaces } => self.order(due, issuers, replaces, progress).await,
+            Start::Overtaken => self.outcome(&due.request).await,
+        };
+        if let Err(error) = &result {
+            self.fail(due, error).await?;
+        }
+        result
+    }
+
+    async fn claim(&self, due: &Due) -> Result<Start, ManageError> {
+        let id = due.request.certificate;
+        let me = self.identity.name.clone();
+        self.record(StreamKind::Work, |view| {
+            let now = clock::now();
+            if view.certs.recipients().is_empty() {
+                return Err(ManageError::NoRecipient);
+            }
+            if view.work.request(id).is_none() {
+                return Err(ManageError::UnknownCertificate(id));
+            }
+            if let Some(claim) = view.work.claim(id).filter(|claim| claim.by != me && claim.until > now) {
+                return Err(ManageError::Claimed { id, by: claim.by.clone(), until: claim.until });
+            }
+            let newest = view.catalog.newest(id);
+            if newest.map(|version| version.fingerprint) != due.newest {
+                return Ok((Vec::new(), Start::Overtaken));
+            }
+            let start = match view.work.open_order(id) {
+                Some(order) => Start::Resume(order.clone()),
+                None => Start::Order { replaces: newest.cloned() },
+            };
+            let (attempt, by, until) = (due.attempt, me.clone(), now.plus(CLAIM));
+            Ok((vec![Event::IssuanceClaimed(IssuanceClaimed { certificate: id, attempt, by, until })], start))
+        })
+        .await
+    }
+
+    /// Goes on with an order that an earlier attempt left on the log, at the CA and with the request of then.
+    async fn resume(
+        &self,
+        due: &Due,
+        issuers: &Issuers,
+        placed: Arc<OrderPlaced>,
+        progress: Progress<'_>,
+    ) -> Result<Outcome, ManageError> {
+        let id = placed.certificate;
+        let obtained = version_of_order(&*self.view().await?, &placed);
+        if let Some(version) = obtained {
+            // It stopped after the last step but one: nothing is left to do but to say so.
+            self.end_order(&placed, Some(version)).await?;
+            let view = self.view().await?;
+            let again = plan::due(&view.catalog, &view.work, &view.certs, &due.request, clock::now()).is_some();
+            let replaces = view.catalog.newest(id).cloned();
+            drop(view);
+            return if again {
+                self.order(due, issuers, replaces, progress).await
+            } else {
+                self.outcome(&due.request).await
+            };
+        }
+        let Some(ca) = issuers.ca_of(&placed).await? else {
+            // Whoever took that CA or account out of the settings has given the order up with it.
+            tracing::warn!(certificate = %id, order = placed.order, "the order's CA or account is gone; ordering anew");
+            self.end_order(&placed, None).await?;
+            let replaces = self.view().await?.catalog.newest(id).cloned();
+            return self.order(due, issuers, replaces, progress).await;
+        };
+        progress(&format!("resuming order {}", placed.order));
+        match ca.resume(&placed.order, due.request.challenge).await {
+            Ok(order) => {
+                let anew = order.challenges.clone();
+                let outcome = self.finish(due, issuers, &ca, &placed, order, progress).await?;
+                self.clean_up_after(issuers, &ca, &placed, &anew).await?;
+                Ok(outcome)
+            }
+            Err(error) => {
+                if is_spent(&error) {
+                    self.end_order(&placed, None).await?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Removes what the process that placed the order had set up, except what was set up and removed again since, and
+    /// what another open order needs (invariant 3).
+    async fn clean_up_after(
+        &self,
+        issuers: &Issuers,
+        ca: &Ca,
+        placed: &OrderPlaced,
+        anew: &[PlannedChallenge],
+    ) -> Result<(), ManageError> {
+        let mut left = planned(placed);
+        {
+            let view = self.view().await?;
+            let needed: Vec<PlannedChallenge> = view.work.open_orders().flat_map(|order| planned(order)).collect();
+            left.retain(|one| !anew.contains(one) && !needed.contains(one));
+        }
+        if let Err(error) = ca.cleanup(&left, issuers.solvers()).await {
+            tracing::warn!(certificate = %placed.certificate, "challenges left behind: {error}");
+        }
+        Ok(())
+    }
+
+    /// Removes what an open order of this certificate has set up: for one that is given up.
+    ///
+    /// # Errors
+    /// [`ManageError::Follow`].
+    pub async fn clean_up(&self, id: CertificateId, issuers: &Issuers) -> Result<(), ManageError> {
+        let open = self.view().await?.work.open_order(id).cloned();
+        if let Some(placed) = open
+            && let Ok(Some(ca)) = issuers.ca_of(&placed).await
+        {
+            self.end_order(&placed, None).await?;
+            self.clean_up_after(issuers, &ca, &placed, &[]).await?;
+        }
+        Ok(())
+    }
+
+    /// Orders anew.
+    async fn order(
+        &self,
+        due: &Due,
+        issuers: &Issuers,
+        replaces: Option<Arc<Version>>,
+        progress: Progress<'_>,
+    ) -> Result<Outcome, ManageError> {
+        let name = issuers.settings().ca_name(due.request.ca.as_deref())?;
+        let ca = issuers.ca(&name).await?;
+        match self.place_order(due, &name, &ca, replaces, progress).await? {
+            Placed::Order(placed, order) => self.finish(due, issuers, &ca, &placed, *order, progress).await,
+            Placed::Overtaken => {
+                progress("another process has issued it meanwhile");
+                self.outcome(&due.request).await
+            }
+        }
+    }
+
+    /// From an order on the log to a version on the log.
+    async fn finish(
+        &self,
+        due: &Due,
+        issuers: &Issuers,
+        ca: &Ca,
+        placed: &OrderPlaced,
+        order: Order,
+        progress: Progress<'_>,
+    ) -> Result<Outcome, ManageError> {
+        let csr = BASE64URL_NOPAD.decode(placed.csr.as_bytes()).unwrap_or_default();
+        progress("proving control and finalizing");
+        let issued = match ca.complete(order, &csr, issuers.solvers(), clock::now()).await {
+            Ok(issued) => issued,
+            Err(error) => {
+                if is_spent(&error) {
+                    self.end_order(placed, None).await?;
+                }
+                return Err(error.into());
+            }
+        };
+        let checked = ParsedChain::parse(&issued.chain_pem)
+            .and_then(|chain| chain.check(placed.spki, &NameSet::new(&placed.names)).map(|()| chain));
+        let chain = match checked {
+            Ok(chain) => chain,
+            Err(error) => {
+                // The CA would answer the same again.
+                self.end_order(placed, None).await?;
+                return Err(error.into());
+            }
+        };
+        self.publish(placed, &chain, issued.chain_pem.clone()).await?;
+        self.end_order(placed, Some(chain.fingerprint)).await?;
+        self.read_window(&due.request, ca, &issued.chain_pem, chain.fingerprint).await;
+        self.outcome(&due.request).await
+    }
+
+    async fn outcome(&self, request: &CertificateRequested) -> Result<Outcome, ManageError> {
+        let id = request.certificate;
+        let view = self.view().await?;
+        let version = view.catalog.newest(id).ok_or(ManageError::UnknownCertificate(id))?;
+        Ok(Outcome {
+            certificate: id,
+            version: version.fingerprint,
+            names: version.names.clone(),
+            not_after: version.not_after,
+            renewal: plan::renewal_point(version, view.work.window(id)),
+        })
+    }
+
+    /// Orders, then writes the order with its signing request and sealed key: only then may anything be set up.
+    async fn place_order(
+        &self,
+        due: &Due,
+        ca_name: &str,
+        ca: &Ca,
+        replaces: Option<Arc<Version>>,
+        progress: Progress<'_>,
+    ) -> Result<Placed, ManageError> {
+        let request = &due.request;
+        let id = request.certificate;
+        progress(&format!("ordering {} from {ca_name}", NameSet::new(&request.names)));
+        let before = replaces.as_ref().map(|version| version.fingerprint);
+        let replaces = match &replaces {
+            None => None,
+            Some(version) => {
+                let view = self.view().await?;
+                let obtained = self.tenant.obtained(&view, version).await?;
+                obtained.and_then(|obtained| ari_certificate_id(&obtained.chain))
+            }
+        };
+        let kind = request.key_type;
+        // Keys, RSA ones above all, are made beside the executor, while the CA thinks.
+        let key = tokio::task::spawn_blocking(move || CertificateKey::generate(kind));
+        let wanted = OrderRequest {
+            names: &request.names,
+            challenge: request.challenge,
+            profile: request.profile.as_deref(),
+            replaces: replaces.as_deref(),
+        };
+        let order = ca.new_order(&wanted).await?;
+        let key = key.await.map_err(|_| ManageError::Stopped("making a key"))?.map_err(IssueError::Key)?;
+        let spki = Hash::of(&key.spki_der());
+        let csr = BASE64URL_NOPAD.encode(&key.csr(&request.names).map_err(IssueError::Key)?);
+        let account = match ca {
+            Ca::Internal(_) => String::new(),
+            Ca::Acme(acme) => acme.account_url().to_owned(),
+        };
+        let decide = |view: &View| {
+            if view.work.request(id).is_none() {
+                return Err(ManageError::UnknownCertificate(id));
+            }
+            if view.catalog.newest(id).map(|version| version.fingerprint) != before {
+                return Ok((Vec::new(), None));
+            }
+            // Another process placed one meanwhile, or the CA gave both the same: what is on the log counts, and this
+            // key is dropped.
+            if let Some(open) = view.work.open_order(id) {
+                return Ok((Vec::new(), Some(open.clone())));
+            }
+            let ring = view.certs.current_ring().ok_or(ManageError::NoRecipient)?;
+            let purpose = Purpose::CertificateKey { tenant: &self.tenant.name, ring: ring.id, certificate: id, spki };
+            let sealed = seal(&ring.public, purpose, key.pkcs8_der())?;
+            let placed = Arc::new(OrderPlaced {
+                certificate: id,
+                attempt: due.attempt,
+                reason: due.reason,
+                ca: ca_name.to_owned(),
+                account: account.clone(),
+                order: order.url.clone(),
+                names: request.names.clone(),
+                csr: csr.clone(),
+                spki,
+                key: SealedKey { ring: ring.id, sealed },
+                challenges: order.challenges.iter().filter_map(|c| serde_json::to_value(c).ok()).collect(),
+            });
+            Ok((vec![Event::OrderPlaced(placed.clone())], Some(placed)))
+        };
+        let Some(placed) = self.record(StreamKind::Work, decide).await? else {
+            return Ok(Placed::Overtaken);
+        };
+        let order = if placed.order == order.url { order } else { ca.resume(&placed.order, request.challenge).await? };
+        Ok(Placed::Order(placed, Box::new(order)))
+    }
+
+    /// Writes what was obtained, once, and offers it to all.
+    async fn publish(&self, placed: &OrderPlaced, chain: &ParsedChain, pem: String) -> Result<(), ManageError> {
+        let id = placed.certificate;
+        let obtained = Arc::new(CertificateObtained {
+            certificate: id,
+            version: chain.fingerprint,
+            reason: placed.reason,
+            names: chain.names.names(),
+            not_before: chain.not_before,
+            not_after: chain.not_after,
+            chain: pem,
+            spki: chain.spki,
+            key: placed.key.clone(),
+        });
+        self.record(StreamKind::Certs, |view| {
+            if view.work.request(id).is_none() {
+                return Err(ManageError::UnknownCertificate(id));
+            }
+            // One order has one key: whoever finished it first has written its version.
+            if version_of_order(view, placed).is_some() {
+                return Ok((Vec::new(), ()));
+            }
+            let offered = CertificateOffered { certificate: id, version: chain.fingerprint, to: None };
+            Ok((vec![Event::CertificateObtained(obtained.clone()), Event::CertificateOffered(offered)], ()))
+        })
+        .await?;
+        // The two streams move apart: it may have been removed while this was written.
+        if self.view().await?.work.request(id).is_none() {
+            self.remove(id).await?;
+            return Err(ManageError::UnknownCertificate(id));
+        }
+        Ok(())
+    }
+
+    async fn end_order(&self, placed: &OrderPlaced, version: Option<Hash>) -> Result<(), ManageError> {
+        self.record(StreamKind::Work, |view| {
+            let open = view.work.open_order(placed.certificate).is_some_and(|open| open.order == placed.order);
+            let ended = OrderEnded { certificate: placed.certificate, order: placed.order.clone(), version };
+            Ok((if open { vec![Event::OrderEnded(ended)] } else { Vec::new() }, ()))
+        })
+        .await
+    }
+
+    /// Reads the CA's renewal window and keeps it if it is news. A CA that does not answer here spoils nothing.
+    pub(crate) async fn read_window(
+        &self,
+        request: &CertificateRequested,
+        ca: &Ca,
+        chain_pem: &str,
+        version: Hash,
+    ) -> Option<RenewalWindowChanged> {
+        let id = request.certificate;
+        let window = match ca.renewal_window(chain_pem).await {
+            Ok(window) => window?,
+            Err(error) => {
+                tracing::warn!(certificate = %id, "renewal window not read, two thirds of life are taken: {error}");
+                return None;
+            }
+        };
+        let (start, end) = (window.start, window.end);
+        let found = RenewalWindowChanged { certificate: id, version, start, end, explanation: window.explanation_url };
+        let kept = self
+            .record(StreamKind::Work, |view| {
+                let news = view.work.window(id) != Some(&found);
+                Ok((if news { vec![Event::RenewalWindowChanged(found.clone())] } else { Vec::new() }, ()))
+            })
+            .await;
+        if let Err(error) = kept {
+            tracing::warn!(certificate = %id, "renewal window not kept: {error}");
+        }
+        Some(found)
+    }
+
+    /// Asks the CA for the renewal window of a version that is there.
+    ///
+    /// # Errors
+    /// [`ManageError::Follow`].
+    pub async fn refresh_window(&self, request: &CertificateRequested, ca: &Ca) -> Result<(), ManageError> {
+        let chain = {
+            let view = self.view().await?;
+            let Some(version) = view.catalog.newest(request.certificate).cloned() else {
+                return Ok(());
+            };
+            self.tenant.obtained(&view, &version).await?.map(|o| (o.chain.clone(), version.fingerprint))
+        };
+        if let Some((chain, version)) = chain {
+            self.read_window(request, ca, &chain, version).await;
+        }
+        Ok(())
+    }
+
+    async fn fail(&self, due: &Due, error: &ManageError) -> Result<(), ManageError> {
+        let asked = match error {
+            ManageError::Issue(issue) => issue.retry_after(),
+            ManageError::Claimed { .. } | ManageError::UnknownCertificate(_) | ManageError::NoRecipient => {
+                return Ok(());
+            }
+            _ => None,
+        };
+        let wait = asked.unwrap_or_default().min(LONGEST_WAIT).max(plan::retry_delay(due.attempt));
+        let failed = IssuanceFailed {
+            certificate: due.request.certificate,
+            attempt: due.attempt,
+            problem: problem(error),
+            retry_at: clock::now().plus(wait),
+        };
+        self.record(StreamKind::Work, |_| Ok((vec![Event::IssuanceFailed(failed.clone())], ()))).await
+    }
+}
+
+/// A renewal that a person asks for: due now, whatever the clock says.
+pub fn on_demand(view: &View, id: CertificateId) -> Result<Due, ManageError> {
+    let request = view.work.request(id).ok_or(ManageError::UnknownCertificate(id))?;
+    let now = clock::now();
+    let due = plan::due(&view.catalog, &view.work, &view.certs, request, now);
+    let reason = if view.catalog.newest(id).is_none() { Reason::New } else { Reason::Renewal };
+    Ok(due.unwrap_or(Due {
+        request: request.clone(),
+        reason,
+        since: now,
+        attempt: 1,
+        not_before: None,
+        newest: view.catalog.newest(id).map(|version| version.fingerprint),
+    }))
+}
+
+/// What is kept on `work` of a failure: the words of the CA or of a server, but nothing that a user's program printed,
+/// which may be a secret.
+fn problem(error: &ManageError) -> String {
+    match error {
+        ManageError::Issue(IssueError::Solver(SolverError::Hook { .. })) => {
+            "the exec hook failed; what it printed is in the log output of the manager that ran it".into()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The version that an order ended in, if it is on `certs`: it has the order's key.
+fn version_of_order(view: &View, placed: &OrderPlaced) -> Option<Hash> {
+    let timeline = view.catalog.timeline(placed.certificate)?;
+    timeline.iter().find(|known| known.version.spki == placed.spki).map(|known| known.version.fingerprint)
+}
+
+fn planned(placed: &OrderPlaced) -> Vec<PlannedChallenge> {
+    placed.challenges.iter().filter_map(|value| serde_json::from_value(value.clone()).ok()).collect()
+}
+
+fn is_spent(error: &IssueError) -> bool {
+    matches!(
+        error,
+        IssueError::OrderInvalid { .. } | IssueError::ChallengeFailed { .. } | IssueError::OrderNotFound { .. }
+    )
+}

@@ -1,0 +1,481 @@
+//! The issuing settings: CA accounts and solver credentials of a tenant, sealed on the log. What runs programs or opens
+//! sockets on this machine is local, and comes in beside them.
+
+pub mod seed;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certbus_acme::{
+    AcmeCa, Ca, Dns01, Dns01Provider, ExecHook, Http01, InternalCa, Propagation, Rfc2136, Solvers, TsigAlgorithm,
+    TsigKey,
+};
+use certbus_core::event::OrderPlaced;
+use certbus_core::spec::Challenge;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::manager::ManageError;
+
+/// Directories of CAs that have a word.
+pub const KNOWN_CAS: [(&str, &str); 2] = [
+    ("letsencrypt", "https://acme-v02.api.letsencrypt.org/directory"),
+    ("letsencrypt-staging", "https://acme-staging-v02.api.letsencrypt.org/directory"),
+];
+
+/// How long a certificate of the internal CA lives unless the settings say otherwise.
+pub const INTERNAL_LIFETIME_DAYS: u32 = 30;
+
+/// What is shown in place of a secret.
+pub const MASK: &str = "********";
+
+/// The settings of a tenant.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issuing {
+    /// The CA that is used unless a certificate names another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_ca: Option<String>,
+    /// How control is shown unless a certificate names another way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<Challenge>,
+    /// CAs by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ca: BTreeMap<String, CaSettings>,
+    /// Who changes DNS zones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns01: Option<Dns01Settings>,
+}
+
+/// One CA.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaSettings {
+    /// The ACME directory; `internal` for a root of one's own.
+    pub directory: String,
+    /// Whom the CA writes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Whether the CA's terms of service are agreed to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub agree_tos: bool,
+    /// PEM of the roots that the CA's own API is trusted by; absent: the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roots: Option<String>,
+    /// The account, as registering gave it. Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Secret>,
+    /// Internal CA: its root certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// Internal CA: its private key. Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Secret>,
+    /// Internal CA: how many days its certificates live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime_days: Option<u32>,
+}
+
+/// Who changes DNS zones, and how it is seen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dns01Settings {
+    /// `rfc2136`, or `exec` (the program is a local setting).
+    pub provider: String,
+    /// `rfc2136`: the server, with its port if it is not 53.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// `rfc2136`: the TSIG key's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_name: Option<String>,
+    /// `rfc2136`: the TSIG key's secret, base64. Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_secret: Option<Secret>,
+    /// `rfc2136`: `hmac-sha256` (default), `hmac-sha384`, `hmac-sha512`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_algorithm: Option<String>,
+    /// `rfc2136`: the zone; absent: found by asking the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// The resolver that finds a zone's authoritative servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<SocketAddr>,
+    /// The authoritative servers, where NS records do not lead to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authoritative: Vec<SocketAddr>,
+    /// How many seconds a change may take to be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propagation_seconds: Option<u64>,
+}
+
+/// A secret in the settings: never shown by `Debug`.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// From its text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// For the library that needs it.
+    pub fn expose(&self) -> SecretString {
+        self.0.clone().into()
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0);
+    }
+}
+
+/// What this machine brings: sockets, folders and programs (never from the log).
+#[derive(Clone, Debug, Default)]
+pub struct LocalSolvers {
+    /// Where HTTP-01 is answered by a listener of our own.
+    pub http01_listen: Option<SocketAddr>,
+    /// The folder a web server serves, for HTTP-01.
+    pub http01_webroot: Option<PathBuf>,
+    /// The program for `provider = "exec"`.
+    pub dns01_exec: Option<PathBuf>,
+}
+
+/// The settings at work: connected CAs, each asked for once, and the solvers of this process.
+#[derive(Debug)]
+pub struct Issuers {
+    settings: Issuing,
+    solvers: Solvers,
+    connected: tokio::sync::Mutex<BTreeMap<String, Arc<Ca>>>,
+}
+
+impl Issuers {
+    /// Makes the solvers; connects to nobody yet.
+    ///
+    /// # Errors
+    /// [`ManageError::Settings`].
+    pub fn new(settings: Issuing, local: &LocalSolvers) -> Result<Self, ManageError> {
+        let solvers = settings.solvers(local)?;
+        Ok(Self { settings, solvers, connected: tokio::sync::Mutex::default() })
+    }
+
+    /// What they were made from.
+    pub fn settings(&self) -> &Issuing {
+        &self.settings
+    }
+
+    /// How control is shown.
+    pub fn solvers(&self) -> &Solvers {
+        &self.solvers
+    }
+
+    /// The CA of that name.
+    ///
+    /// # Errors
+    /// As [`Issuing::connect`].
+    pub async fn ca(&self, name: &str) -> Result<Arc<Ca>, ManageError> {
+        let mut connected = self.connected.lock().await;
+        if let Some(ca) = connected.get(name) {
+            return Ok(ca.clone());
+        }
+        let ca = Arc::new(self.settings.connect(name).await?);
+        connected.insert(name.to_owned(), ca.clone());
+        Ok(ca)
+    }
+
+    /// The CA that an order was placed at, with its account. None if the settings have one of them no more.
+    ///
+    /// # Errors
+    /// As [`Issuing::connect`].
+    pub async fn ca_of(&self, placed: &OrderPlaced) -> Result<Option<Arc<Ca>>, ManageError> {
+        if !self.settings.ca.contains_key(&placed.ca) {
+            return Ok(None);
+        }
+        let ca = self.ca(&placed.ca).await?;
+        let same = match &*ca {
+            Ca::Internal(_) => placed.account.is_empty(),
+            Ca::Acme(acme) => acme.account_url() == placed.account,
+        };
+        Ok(same.then_some(ca))
+    }
+}
+
+/// What is wrong with the settings, where, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("issuing settings{}: {what}", line.map(|l| format!(", line {l}")).unwrap_or_default())]
+pub struct SettingsError {
+    /// The line, if it can be said.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub what: String,
+}
+
+fn wrong(what: impl Into<String>) -> SettingsError {
+    SettingsError { line: None, what: what.into() }
+}
+
+/// Keys of certbus.toml: here they are in the wrong place.
+pub const LOCAL_KEYS: [&str; 7] = ["data", "log", "identity", "trust", "http01", "exec", "web"];
+
+/// Keys of the issuing settings: in certbus.toml they are in the wrong place.
+pub const ISSUING_KEYS: [&str; 4] = ["default_ca", "challenge", "ca", "dns01"];
+
+impl Issuing {
+    /// Parses TOML. Errors name the line and never quote it: it may hold a secret.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn parse(text: &str) -> Result<Self, SettingsError> {
+        let table: toml::Table = text.parse().map_err(|e| located(text, &e))?;
+        if let Some(key) = table.keys().find(|key| LOCAL_KEYS.contains(&key.as_str())) {
+            let line = text.lines().position(|l| l.trim_start_matches('[').trim_start().starts_with(key.as_str()));
+            return Err(SettingsError {
+                line: line.map(|l| l + 1),
+                what: format!("`{key}` is a local setting: it belongs into certbus.toml of this machine"),
+            });
+        }
+        let settings: Self = toml::from_str(text).map_err(|e| located(text, &e))?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// As TOML.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_default()
+    }
+
+    /// The same with every secret masked, for people.
+    #[must_use]
+    pub fn masked(&self) -> Self {
+        let mut shown = self.clone();
+        let mask = |secret: &mut Option<Secret>| {
+            if secret.is_some() {
+                *secret = Some(Secret::new(MASK));
+            }
+        };
+        for ca in shown.ca.values_mut() {
+            mask(&mut ca.account);
+            mask(&mut ca.key);
+        }
+        if let Some(dns01) = &mut shown.dns01 {
+            mask(&mut dns01.key_secret);
+        }
+        shown
+    }
+
+    /// Puts the secrets of `before` where these settings have masks: so that an edited display loses none.
+    ///
+    /// # Errors
+    /// [`SettingsError`] naming a mask behind which there was no secret.
+    pub fn unmask(&mut self, before: &Self) -> Result<(), SettingsError> {
+        let mut missing = None;
+        let mut restore = |at: String, secret: &mut Option<Secret>, old: Option<&Secret>| {
+            if secret.as_ref().is_some_and(|s| s.0 == MASK) {
+                *secret = old.cloned();
+                if secret.is_none() {
+                    missing.get_or_insert(at);
+                }
+            }
+        };
+        for (name, ca) in &mut self.ca {
+            let old = before.ca.get(name);
+            restore(format!("ca.{name}.account"), &mut ca.account, old.and_then(|ca| ca.account.as_ref()));
+            restore(format!("ca.{name}.key"), &mut ca.key, old.and_then(|ca| ca.key.as_ref()));
+        }
+        if let Some(dns01) = &mut self.dns01 {
+            let old = before.dns01.as_ref().and_then(|d| d.key_secret.as_ref());
+            restore("dns01.key_secret".into(), &mut dns01.key_secret, old);
+        }
+        match missing {
+            None => Ok(()),
+            Some(at) => {
+                Err(wrong(format!("{at} is masked, and there is no secret of that name to keep; write it out")))
+            }
+        }
+    }
+
+    /// The CA's name to use.
+    ///
+    /// # Errors
+    /// [`SettingsError`] if there is none of that name, or none at all.
+    pub fn ca_name(&self, wanted: Option<&str>) -> Result<String, SettingsError> {
+        let only = || (self.ca.len() == 1).then(|| self.ca.keys().next()).flatten();
+        let name = wanted.or(self.default_ca.as_deref()).or_else(|| only().map(String::as_str));
+        let name =
+            name.ok_or_else(|| wrong("no CA is set up; run `certbus init --ca internal` or `--ca letsencrypt`"))?;
+        if !self.ca.contains_key(name) {
+            let known: Vec<&str> = self.ca.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(wrong(format!("there is no CA named `{name}`; known: {known}")));
+        }
+        Ok(name.to_owned())
+    }
+
+    /// Whether the CA of that name is a public one, which signs no reserved names: its API needs no roots of one's own.
+    pub fn is_public_ca(&self, name: &str) -> bool {
+        self.ca.get(name).is_some_and(|ca| ca.directory != "internal" && ca.roots.is_none())
+    }
+
+    fn check(&self) -> Result<(), SettingsError> {
+        for (name, ca) in &self.ca {
+            let internal = ca.directory == "internal";
+            if !internal && !ca.directory.starts_with("https://") {
+                return Err(wrong(format!(
+                    "ca.{name}.directory is `{}`; write an https:// URL of an ACME directory, or `internal`",
+                    ca.directory
+                )));
+            }
+            if internal && (ca.certificate.is_none() || ca.key.is_none()) {
+                return Err(wrong(format!("ca.{name} is internal and lacks `certificate` or `key`")));
+            }
+            if ca.lifetime_days == Some(0) {
+                return Err(wrong(format!("ca.{name}.lifetime_days is 0; write how many days certificates live")));
+            }
+        }
+        if let Some(name) = &self.default_ca
+            && !self.ca.contains_key(name)
+        {
+            return Err(wrong(format!("default_ca is `{name}`, and there is no [ca.{name}]")));
+        }
+        if let Some(dns01) = &self.dns01 {
+            match dns01.provider.as_str() {
+                "rfc2136" => {
+                    dns01.rfc2136()?;
+                }
+                "exec" => {}
+                other => {
+                    return Err(wrong(format!("dns01.provider is `{other}`; write one of: rfc2136, exec")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Connects to the CA of that name. The internal one needs nobody.
+    ///
+    /// # Errors
+    /// [`ManageError::Settings`], [`ManageError::Issue`].
+    pub async fn connect(&self, name: &str) -> Result<Ca, ManageError> {
+        let ca = self.ca.get(name).ok_or_else(|| wrong(format!("there is no CA named `{name}`")))?;
+        if ca.directory == "internal" {
+            let missing = || wrong(format!("ca.{name} is internal and lacks `certificate` or `key`"));
+            let (certificate, key) = ca.certificate.as_ref().zip(ca.key.as_ref()).ok_or_else(missing)?;
+            let lifetime = days(ca.lifetime_days.unwrap_or(INTERNAL_LIFETIME_DAYS));
+            return Ok(Ca::Internal(Box::new(InternalCa::load(certificate, &key.expose(), lifetime)?)));
+        }
+        let account = ca.account.as_ref().ok_or_else(|| {
+            wrong(format!("ca.{name} has no account yet; `certbus init --ca {name} --agree-tos` registers one"))
+        })?;
+        let acme = AcmeCa::restore(&ca.directory, ca.roots.as_deref(), &account.expose()).await?;
+        Ok(Ca::Acme(Box::new(acme)))
+    }
+
+    /// Registers an account where the CA has none, or makes an internal root.
+    ///
+    /// # Errors
+    /// [`ManageError::Issue`]: terms that are not agreed to, a CA that cannot be reached, its problem document.
+    pub async fn register(&mut self, name: &str) -> Result<bool, ManageError> {
+        let ca = self.ca.get_mut(name).ok_or_else(|| wrong(format!("there is no CA named `{name}`")))?;
+        if ca.directory == "internal" {
+            if ca.certificate.is_some() {
+                return Ok(false);
+            }
+            let lifetime = days(ca.lifetime_days.unwrap_or(INTERNAL_LIFETIME_DAYS));
+            let root = InternalCa::generate("CertBus internal CA", lifetime, clock::now())?;
+            ca.certificate = Some(root.certificate_pem().to_owned());
+            ca.key = Some(Secret::new(root.key_pem().expose_secret()));
+            return Ok(true);
+        }
+        if ca.account.is_some() {
+            return Ok(false);
+        }
+        let contact = ca.email.as_deref();
+        let (_, credentials) =
+            AcmeCa::register(&ca.directory, ca.roots.as_deref(), contact, ca.agree_tos, None).await?;
+        ca.account = Some(Secret::new(credentials.expose_secret()));
+        Ok(true)
+    }
+
+    /// The solvers, from these settings and what this machine brings.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn solvers(&self, local: &LocalSolvers) -> Result<Solvers, ManageError> {
+        let http01 = match (&local.http01_listen, &local.http01_webroot) {
+            (Some(address), _) => Some(Http01::listen(*address)),
+            (None, Some(folder)) => Some(Http01::webroot(folder)),
+            (None, None) => None,
+        };
+        let dns01 = match &self.dns01 {
+            None => None,
+            Some(settings) => Some(settings.solver(local)?),
+        };
+        Ok(Solvers { http01, dns01 })
+    }
+}
+
+impl Dns01Settings {
+    fn rfc2136(&self) -> Result<Rfc2136, SettingsError> {
+        let need = |value: &Option<String>, key: &str| {
+            value.clone().ok_or_else(|| wrong(format!("dns01.{key} is missing; `rfc2136` needs it")))
+        };
+        let algorithm: TsigAlgorithm = self
+            .key_algorithm
+            .as_deref()
+            .unwrap_or("hmac-sha256")
+            .parse()
+            .map_err(|e: certbus_acme::SolverError| wrong(format!("dns01.key_algorithm: {e}")))?;
+        let secret =
+            self.key_secret.as_ref().ok_or_else(|| wrong("dns01.key_secret is missing; `rfc2136` needs it"))?;
+        let key = TsigKey::new(&need(&self.key_name, "key_name")?, secret.expose(), algorithm)
+            .map_err(|e| wrong(format!("dns01.key_secret: {e}")))?;
+        Rfc2136::new(&need(&self.server, "server")?, key, self.zone.as_deref())
+            .map_err(|e| wrong(format!("dns01.server: {e}")))
+    }
+
+    fn solver(&self, local: &LocalSolvers) -> Result<Dns01, SettingsError> {
+        let provider = if self.provider == "exec" {
+            let program = local.dns01_exec.as_ref().ok_or_else(|| {
+                wrong("dns01.provider is `exec`, and certbus.toml has no [exec] dns01 = \"/path/to/program\"")
+            })?;
+            Dns01Provider::Exec(ExecHook::new(program, Duration::from_secs(60)))
+        } else {
+            Dns01Provider::Rfc2136(self.rfc2136()?)
+        };
+        let usual = Propagation::default();
+        let timeout = self.propagation_seconds.map_or(usual.timeout, Duration::from_secs);
+        let propagation = Propagation { resolver: self.resolver, authoritative: self.authoritative.clone(), timeout };
+        Ok(Dns01::new(provider, propagation))
+    }
+}
+
+fn days(count: u32) -> Duration {
+    Duration::from_secs(u64::from(count) * 86400)
+}
+
+fn located(text: &str, error: &toml::de::Error) -> SettingsError {
+    let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
+    SettingsError { line, what: without_values(error.message()) }
+}
+
+/// A parser's message with what it quotes of a value left out: it may be a secret.
+pub fn without_values(message: &str) -> String {
+    match message.split_once("string \"") {
+        Some((before, rest)) => {
+            let after = rest.rfind('"').and_then(|end| rest.get(end + 1..)).unwrap_or_default();
+            format!("{before}a string{after}")
+        }
+        None => message.to_owned(),
+    }
+}

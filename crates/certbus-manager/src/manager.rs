@@ -1,0 +1,280 @@
+//! A manager at work on one tenant: the only place that appends. Several may run at once; the log decides.
+
+use std::time::Duration;
+
+use certbus_acme::IssueError;
+use certbus_bus::follow::FollowError;
+use certbus_bus::log::AppendError;
+use certbus_bus::write;
+use certbus_core::authority::AuthorityError;
+use certbus_core::batch::{Batch, Draft};
+use certbus_core::event::{ALIVE_EVERY, CertificateRemoved, CertificateRequested, ConfigUpdated, Event};
+use certbus_core::id::{CertificateId, StreamKind};
+use certbus_core::identity::Identity;
+use certbus_core::key::SigningKey;
+use certbus_core::name::NameSet;
+use certbus_core::seal::{SealError, SealedText};
+use certbus_core::time::Timestamp;
+use certbus_core::x509::ChainPemError;
+use tokio::sync::Mutex;
+
+use crate::clock;
+use crate::issuing::{Issuing, SettingsError};
+use crate::tenant::{Tenant, View};
+
+/// How often a decision is taken again because somebody else was first.
+const CONFLICTS: u32 = 50;
+
+/// A manager.
+#[derive(Debug)]
+pub struct Manager {
+    pub(crate) tenant: Tenant,
+    pub(crate) identity: Identity,
+    source: String,
+    view: Mutex<View>,
+}
+
+/// Why a manager's flow did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum ManageError {
+    /// A stream could not be read.
+    #[error(transparent)]
+    Follow(#[from] FollowError),
+    /// A batch could not be appended.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// The authority cannot say that.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// Something does not open or seal.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The issuing settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The CA or a solver.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// What the CA issued does not hold.
+    #[error("what the CA issued is not what was ordered: {0}")]
+    BadChain(#[from] ChainPemError),
+    /// This identity is not admitted, or not any more.
+    #[error(
+        "the manager identity `{0}` may not write this log: it was never admitted or is retired; let the owner run \
+         `certbus manager add`"
+    )]
+    NotAdmitted(String),
+    /// Nobody could open what would be issued.
+    #[error(
+        "there is no recipient to seal a private key to (besides recovery): add one with `certbus recipient add NAME`"
+    )]
+    NoRecipient,
+    /// No such managed certificate.
+    #[error("there is no managed certificate {0}; `certbus cert ls` lists them")]
+    UnknownCertificate(CertificateId),
+    /// Another manager is at it.
+    #[error("{id} is being issued by `{by}` until {until}")]
+    Claimed {
+        /// Which.
+        id: CertificateId,
+        /// Whose claim.
+        by: String,
+        /// How long it stands.
+        until: Timestamp,
+    },
+    /// Somebody else changed the issuing settings.
+    #[error("the issuing settings were changed by somebody else meanwhile; look at them and try again")]
+    ChangedMeanwhile,
+    /// A manager cannot carry its own retirement.
+    #[error("this is the manager to be retired: let another one carry it (`--config` or `--data` of that one)")]
+    RetiringOneself,
+    /// Others were first too many times.
+    #[error("the log moved on {CONFLICTS} times while this was being written; try again")]
+    Busy,
+    /// The work was cancelled inside this process.
+    #[error("stopped while {0}")]
+    Stopped(&'static str),
+}
+
+impl Manager {
+    /// Loads both streams and makes sure that this identity may write.
+    ///
+    /// # Errors
+    /// [`ManageError::NotAdmitted`], [`ManageError::Follow`].
+    pub async fn open(tenant: Tenant, identity: Identity, source: &str) -> Result<Self, ManageError> {
+        let view = tenant.load().await?;
+        let key = identity.sign.as_ref().map(SigningKey::public);
+        if !view.certs.writers().any(|w| Some(w.key) == key) {
+            return Err(ManageError::NotAdmitted(identity.name));
+        }
+        let this = Self { tenant, identity, source: source.to_owned(), view: Mutex::new(view) };
+        this.carry_statements().await?;
+        Ok(this)
+    }
+
+    /// The tenant it works on.
+    pub fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
+    /// Reads on to both heads and shows what is known.
+    ///
+    /// # Errors
+    /// [`ManageError::Follow`].
+    pub async fn view(&self) -> Result<tokio::sync::MutexGuard<'_, View>, ManageError> {
+        let mut view = self.view.lock().await;
+        self.tenant.refresh(&mut view).await?;
+        Ok(view)
+    }
+
+    /// Decides and appends, again and again until nobody was in between. `decide` sees a view at the head; what it
+    /// returns beside the events is handed on.
+    ///
+    /// # Errors
+    /// What `decide` says; [`ManageError::Append`]; [`ManageError::Busy`].
+    pub async fn record<T>(
+        &self,
+        kind: StreamKind,
+        mut decide: impl FnMut(&View) -> Result<(Vec<Event>, T), ManageError>,
+    ) -> Result<T, ManageError> {
+        for _ in 0..CONFLICTS {
+            let mut view = self.view().await?;
+            let (events, value) = decide(&view)?;
+            if events.is_empty() {
+                return Ok(value);
+            }
+            match self.append(&mut view, kind, events).await {
+                Err(ManageError::Append(AppendError::Conflict { .. })) => {
+                    drop(view);
+                    // Whoever lost steps back a little, each for a time of his own.
+                    let [draw] = clock::random::<1>();
+                    tokio::time::sleep(Duration::from_millis(u64::from(draw % 20))).await;
+                }
+                other => return other.map(|()| value),
+            }
+        }
+        Err(ManageError::Busy)
+    }
+
+    async fn append(&self, view: &mut View, kind: StreamKind, events: Vec<Event>) -> Result<(), ManageError> {
+        let not_admitted = || ManageError::NotAdmitted(self.identity.name.clone());
+        let key = self.identity.sign.as_ref().ok_or_else(not_admitted)?;
+        let chain = view.chain(kind);
+        let draft = Draft {
+            log: chain.log().or(view.certs.log()).ok_or_else(not_admitted)?,
+            stream: kind,
+            id: clock::batch_id(),
+            time: clock::now(),
+            actor: format!("manager:{}", self.identity.name),
+            source: self.source.clone(),
+            events,
+        };
+        let batch = Batch::sign(draft, chain.cursor(), key);
+        // What readers would refuse is never written: it would halt them all.
+        chain.clone().accept(&batch).map_err(FollowError::Chain)?;
+        let batch = write::append_batch(&*self.tenant.stream(kind).log, chain.cursor(), batch).await?;
+        view.accept(kind, &batch)?;
+        Ok(())
+    }
+
+    /// Carries statements that only one of the streams has to the other.
+    pub(crate) async fn carry_statements(&self) -> Result<(), ManageError> {
+        for kind in StreamKind::ALL {
+            self.record(kind, |view| {
+                let missing = view.missing_statements().filter(|(lacking, _)| *lacking == kind);
+                let events = missing.map(|(_, rest)| rest.into_iter().map(Event::Statement).collect());
+                Ok((events.unwrap_or_default(), ()))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// The managed certificate for exactly these names: the one that is there, or a new one. True if it is new.
+    ///
+    /// # Errors
+    /// [`ManageError`].
+    pub async fn request(&self, wanted: &CertificateRequested) -> Result<(CertificateId, bool), ManageError> {
+        let names = NameSet::new(&wanted.names);
+        self.record(StreamKind::Work, |view| match view.work.requested_for(&names) {
+            Some(existing) => Ok((Vec::new(), (existing.certificate, false))),
+            None => Ok((vec![Event::CertificateRequested(wanted.clone())], (wanted.certificate, true))),
+        })
+        .await
+    }
+
+    /// Ends a managed certificate: it is renewed no more, and load balancers stop serving it. `work` is told first, so
+    /// that who publishes at the same time sees it.
+    ///
+    /// # Errors
+    /// [`ManageError::UnknownCertificate`].
+    pub async fn remove(&self, id: CertificateId) -> Result<(), ManageError> {
+        let said = |there: bool| {
+            let removed = Event::CertificateRemoved(CertificateRemoved { certificate: id });
+            (if there { vec![removed] } else { Vec::new() }, there)
+        };
+        let wanted = self.record(StreamKind::Work, |view| Ok(said(view.work.request(id).is_some()))).await?;
+        let served = self.record(StreamKind::Certs, |view| Ok(said(view.catalog.timeline(id).is_some()))).await?;
+        if wanted || served { Ok(()) } else { Err(ManageError::UnknownCertificate(id)) }
+    }
+
+    /// The issuing settings: those on the log, or the empty ones before the first.
+    ///
+    /// # Errors
+    /// [`ManageError::Seal`] if this identity was not among those they were sealed to; [`ManageError::Settings`].
+    pub async fn settings(&self) -> Result<Issuing, ManageError> {
+        self.settings_of(&*self.view().await?)
+    }
+
+    fn settings_of(&self, view: &View) -> Result<Issuing, ManageError> {
+        let Some(config) = view.work.config() else {
+            return Ok(Issuing::default());
+        };
+        let text = config.config.open(&self.tenant.name, &self.identity.open)?;
+        Ok(Issuing::parse(&text)?)
+    }
+
+    /// Seals new issuing settings to every manager and to recovery, in place of `before`.
+    ///
+    /// # Errors
+    /// [`ManageError::ChangedMeanwhile`] if the settings are not `before` any more.
+    pub async fn set_settings(&self, before: &Issuing, after: &Issuing) -> Result<(), ManageError> {
+        let text = after.to_toml();
+        self.record(StreamKind::Work, |view| {
+            if self.settings_of(view)? != *before {
+                return Err(ManageError::ChangedMeanwhile);
+            }
+            let holders: Vec<_> = view.works.writers().map(|w| w.open).chain(view.works.recovery()).collect();
+            let config = SealedText::seal(&self.tenant.name, &text, &holders)?;
+            Ok((vec![Event::ConfigUpdated(ConfigUpdated { config })], ()))
+        })
+        .await
+    }
+
+    /// Says `Alive` on `certs` if nobody has written there for [`ALIVE_EVERY`].
+    ///
+    /// # Errors
+    /// [`ManageError`].
+    pub async fn say_alive(&self) -> Result<bool, ManageError> {
+        self.record(StreamKind::Certs, |view| {
+            let quiet = view.certs.last_time().plus(ALIVE_EVERY) < clock::now();
+            Ok((if quiet { vec![Event::Alive] } else { Vec::new() }, quiet))
+        })
+        .await
+    }
+
+    /// Writes snapshots of both streams, for whoever starts next.
+    ///
+    /// # Errors
+    /// [`ManageError`].
+    pub async fn publish_snapshots(&self) -> Result<(), ManageError> {
+        let not_admitted = || ManageError::NotAdmitted(self.identity.name.clone());
+        let key = self.identity.sign.as_ref().ok_or_else(not_admitted)?;
+        for kind in StreamKind::ALL {
+            let stream = self.tenant.stream(kind);
+            let start = certbus_core::chain::Chain::new(kind, self.tenant.pins.clone());
+            certbus_bus::compact::publish(&*stream.log, &*stream.snapshots, start, key, clock::now()).await?;
+        }
+        Ok(())
+    }
+}
