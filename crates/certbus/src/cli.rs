@@ -1,0 +1,122 @@
+//! The command line: what can be said, and which file does it.
+
+mod cert;
+mod conf;
+mod demo;
+mod doctor;
+mod example_server;
+pub(crate) mod exit;
+mod export;
+mod init;
+mod keys;
+pub(crate) mod output;
+mod stream;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::settings::{Overrides, Settings};
+
+/// Issues, distributes and observes TLS certificates, and proves that the three agree.
+#[derive(Debug, Parser)]
+#[command(
+    name = "certbus",
+    version,
+    after_help = "Exit codes: `certbus exit-codes`. Start here: `certbus demo`, then `certbus init`."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    places: Places,
+    /// More of what happens (twice: everything); RUST_LOG is honoured too.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Places {
+    /// The local settings [default: /etc/certbus/certbus.toml if there, else ~/.config/certbus/certbus.toml]
+    #[arg(long, global = true, env = "CERTBUS_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data folder: log and identities [default: as the settings say]
+    #[arg(long, global = true, env = "CERTBUS_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The tenant
+    #[arg(long, global = true, env = "CERTBUS_TENANT", default_value = "default", value_name = "NAME")]
+    tenant: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Set CertBus up: settings, data folder, identities, log, CA account. May be run again.
+    Init(init::Init),
+    /// See it all happen on this machine: issue, distribute, serve, renew.
+    Demo(demo::Demo),
+    /// Look for what is wrong, and say what to do.
+    Doctor,
+    /// Managed certificates.
+    #[command(subcommand)]
+    Cert(cert::Cert),
+    /// The issuing settings, sealed on the log.
+    #[command(subcommand)]
+    Conf(conf::Conf),
+    /// Identity files.
+    #[command(subcommand)]
+    Identity(keys::IdentityCommand),
+    /// Who certificates are sealed to.
+    #[command(subcommand)]
+    Recipient(keys::RecipientCommand),
+    /// Who may write the log.
+    #[command(subcommand)]
+    Manager(keys::ManagerCommand),
+    /// Load balancer groups with a log of their own.
+    #[command(subcommand)]
+    Tenant(keys::TenantCommand),
+    /// The log itself.
+    #[command(subcommand)]
+    Stream(stream::StreamCommand),
+    /// An HTTPS server that serves managed certificates: a model for your own.
+    ExampleServer(example_server::ExampleServer),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// List what exit codes mean.
+    #[command(long_about = exit::CODES)]
+    ExitCodes,
+}
+
+/// Does what was said.
+pub(crate) async fn run(cli: Cli) -> Result<()> {
+    let Places { config, data, tenant } = cli.places;
+    let overrides = Overrides { config, data, tenant, system: false };
+    let settings = || Settings::load(&overrides);
+    match cli.command {
+        Command::Init(init) => init.run(&overrides).await,
+        Command::Demo(demo) => demo.run().await,
+        Command::Doctor => doctor::run(&settings()?).await,
+        Command::Cert(cert) => cert.run(&settings()?).await,
+        Command::Conf(conf) => conf.run(&settings()?).await,
+        Command::Identity(command) => command.run(&settings()?),
+        Command::Recipient(command) => command.run(&settings()?).await,
+        Command::Manager(command) => command.run(&settings()?).await,
+        Command::Tenant(command) => command.run(&settings()?).await,
+        Command::Stream(command) => command.run(&settings()?).await,
+        Command::ExampleServer(server) => server.run(&settings()?).await,
+        Command::Completions { shell } => {
+            let mut command = <Cli as clap::CommandFactory>::command();
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "certbus", &mut script);
+            output::line(String::from_utf8_lossy(&script).trim_end());
+            Ok(())
+        }
+        Command::ExitCodes => {
+            output::line(exit::CODES);
+            Ok(())
+        }
+    }
+}

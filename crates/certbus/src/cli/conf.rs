@@ -1,0 +1,130 @@
+//! The issuing settings: shown with their secrets masked, changed as a whole, checked before they are sealed.
+
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use certbus_manager::issuing::seed;
+use certbus_manager::{Issuing, Manager};
+use clap::Subcommand;
+use similar::{ChangeTag, TextDiff};
+
+use super::exit::Mistake;
+use super::output;
+use crate::settings::Settings;
+use crate::wire;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Conf {
+    /// Replace the issuing settings by TOML from a file or standard input (or take over the account in the first CertBus's
+    /// JSON); shows what changes.
+    Update {
+        /// The file [default: standard input]
+        file: Option<PathBuf>,
+        /// Only show what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Change them in $EDITOR. Secrets are masked; a mask that stays keeps the secret.
+    Edit,
+    /// Show them.
+    Display {
+        /// Secrets too
+        #[arg(long)]
+        reveal: bool,
+    },
+}
+
+impl Conf {
+    pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
+        let manager = wire::manager(settings).await?;
+        let before = manager.settings().await?;
+        match self {
+            Self::Display { reveal } => {
+                let shown = if reveal { before } else { before.masked() };
+                output::line(shown.to_toml().trim_end());
+                Ok(())
+            }
+            Self::Update { file, dry_run } => {
+                let text = match &file {
+                    Some(path) => std::fs::read_to_string(path).with_context(|| path.display().to_string())?,
+                    None if std::io::stdin().is_terminal() => {
+                        bail!(Mistake::new("nothing to read: give a file, or `certbus conf update < FILE`"))
+                    }
+                    None => {
+                        let mut text = String::new();
+                        std::io::stdin().read_to_string(&mut text)?;
+                        text
+                    }
+                };
+                change(&manager, &before, &text, dry_run).await
+            }
+            Self::Edit => {
+                let text = edit(before.masked().to_toml())?;
+                change(&manager, &before, &text, false).await
+            }
+        }
+    }
+}
+
+async fn change(manager: &Manager, before: &Issuing, text: &str, dry_run: bool) -> Result<()> {
+    if text.trim().is_empty() {
+        bail!(Mistake::new("these settings are empty; nothing was changed (to start anew, remove entries one by one)"));
+    }
+    let after = if seed::looks_like_seed(text) {
+        let mut after = before.clone();
+        for left in seed::take_over(text, &mut after)? {
+            output::warning(format!("not taken over: {left}"));
+        }
+        after
+    } else {
+        let mut after = Issuing::parse(text)?;
+        after.unmask(before)?;
+        after
+    };
+    if after == *before {
+        output::line("nothing changes");
+        return Ok(());
+    }
+    show_diff(before, &after);
+    if dry_run {
+        return Ok(());
+    }
+    manager.set_settings(before, &after).await?;
+    output::done("sealed the new issuing settings onto the log");
+    Ok(())
+}
+
+/// What changes, with secrets masked: one that changed is said to have, and not shown.
+fn show_diff(before: &Issuing, after: &Issuing) {
+    let (old, new) = (before.masked().to_toml(), after.masked().to_toml());
+    let diff = TextDiff::from_lines(&old, &new);
+    for change in diff.iter_all_changes() {
+        let sign = match change.tag() {
+            ChangeTag::Delete => '-',
+            ChangeTag::Insert => '+',
+            ChangeTag::Equal => continue,
+        };
+        output::line(format!("{sign} {}", change.value().trim_end()));
+    }
+    if old == new {
+        output::line("~ a secret changes");
+    }
+}
+
+fn edit(text: String) -> Result<String> {
+    let editor = std::env::var("VISUAL").or_else(|_| std::env::var("EDITOR")).unwrap_or_else(|_| "vi".into());
+    let file = tempfile::Builder::new().prefix("certbus-").suffix(".toml").tempfile()?;
+    std::fs::write(file.path(), text)?;
+    let status = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(format!("{editor} \"$1\""))
+        .arg("sh")
+        .arg(file.path())
+        .status()
+        .with_context(|| format!("the editor `{editor}` cannot be started; set $EDITOR"))?;
+    if !status.success() {
+        bail!("the editor `{editor}` ended with {status}; nothing changes");
+    }
+    Ok(std::fs::read_to_string(file.path())?)
+}

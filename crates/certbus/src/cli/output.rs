@@ -1,0 +1,105 @@
+//! What people and programs see: lines on standard output, remarks and errors on standard error.
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+/// Starts log output on standard error.
+pub(crate) fn start(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let usual = format!("{level},hickory_resolver=error,hickory_net=error");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours(std::io::stderr().is_terminal()))
+        .with_target(false)
+        .init();
+}
+
+/// One line on standard output. A reader that went away (`| head`) is no error; a full disk is.
+pub(crate) fn line(text: impl AsRef<str>) {
+    if let Err(error) = writeln!(std::io::stdout(), "{}", text.as_ref())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        remark(format!("error: standard output: {error}"));
+        std::process::exit(1);
+    }
+}
+
+/// One JSON object a line on standard output.
+pub(crate) fn json(value: &impl Serialize) {
+    line(serde_json::to_string(value).unwrap_or_default());
+}
+
+/// A remark for people on standard error.
+pub(crate) fn remark(text: impl AsRef<str>) {
+    let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
+}
+
+/// An error, as every command prints it.
+pub(crate) fn error(text: &str) {
+    remark(format!("{} {text}", paint("error:", "1;31", std::io::stderr().is_terminal())));
+}
+
+/// A step that went well.
+pub(crate) fn done(text: impl AsRef<str>) {
+    line(format!("{} {}", paint("✓", "32", std::io::stdout().is_terminal()), text.as_ref()));
+}
+
+/// Something to look at.
+pub(crate) fn warning(text: impl AsRef<str>) {
+    line(format!("{} {}", paint("!", "1;33", std::io::stdout().is_terminal()), text.as_ref()));
+}
+
+/// Something that is wrong.
+pub(crate) fn problem(text: impl AsRef<str>) {
+    line(format!("{} {}", paint("✗", "1;31", std::io::stdout().is_terminal()), text.as_ref()));
+}
+
+/// A heading.
+pub(crate) fn heading(text: &str) {
+    line(format!("\n{}", paint(text, "1", std::io::stdout().is_terminal())));
+}
+
+fn paint(text: &str, code: &str, terminal: bool) -> String {
+    if colours(terminal) { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+fn colours(terminal: bool) -> bool {
+    terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// Columns for people: a heading on a terminal, none in a pipe.
+pub(crate) fn table(heading: &[&str], rows: Vec<Vec<String>>) {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    if std::io::stdout().is_terminal() {
+        table.set_header(heading.iter().map(|h| h.to_uppercase()));
+    }
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    for row in table.to_string().lines() {
+        line(row.trim_end());
+    }
+}
+
+/// Asks a yes-or-no question on the terminal. None where there is nobody to ask.
+pub(crate) fn ask(question: &str) -> Option<bool> {
+    if !std::io::stdin().is_terminal() {
+        return None;
+    }
+    let _ = write!(std::io::stderr(), "{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).ok()?;
+    Some(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

@@ -1,0 +1,150 @@
+//! The log itself: walk its signatures and hashes, cut off what does not hold, write snapshots.
+
+use anyhow::{Result, bail};
+use certbus_bus::follow::{FollowError, catch_up, from_snapshot};
+use certbus_bus::log::LogError;
+use certbus_core::batch::Batch;
+use certbus_core::chain::{Chain, ChainError};
+use certbus_core::event::Event;
+use certbus_core::id::StreamKind;
+use certbus_core::identity::Role;
+use certbus_manager::{Stream, Tenant};
+use clap::Subcommand;
+
+use super::exit::Found;
+use super::output;
+use crate::settings::Settings;
+use crate::wire;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StreamCommand {
+    /// Check every batch and statement, as a reader does.
+    Verify {
+        /// Remove the batches from the first one that no reader accepts
+        #[arg(long)]
+        cut: bool,
+        /// Cut without asking
+        #[arg(long, requires = "cut")]
+        yes: bool,
+    },
+    /// Write a snapshot of each stream, for whoever starts next.
+    Snapshot,
+}
+
+impl StreamCommand {
+    pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
+        match self {
+            Self::Snapshot => {
+                wire::manager(settings).await?.publish_snapshots().await?;
+                output::done("wrote a snapshot of certs and of work");
+                Ok(())
+            }
+            Self::Verify { cut, yes } => {
+                let mut bad = Vec::new();
+                for kind in StreamKind::ALL {
+                    if !verify(settings, kind, cut, yes).await? {
+                        bad.push(kind.as_str());
+                    }
+                }
+                if bad.is_empty() {
+                    return Ok(());
+                }
+                bail!(Found::new(format!(
+                    "{} {} not hold to the end; readers stop there and serve on; `certbus stream verify --cut` removes \
+                     the rest",
+                    bad.join(" and "),
+                    if bad.len() == 1 { "does" } else { "do" }
+                )))
+            }
+        }
+    }
+}
+
+/// True if the stream holds to its end, or does after the cut.
+async fn verify(settings: &Settings, kind: StreamKind, cut: bool, yes: bool) -> Result<bool> {
+    let identity = wire::identity(&settings.manager_key(), Role::Manager)?;
+    wire::check_tenant(&identity, settings)?;
+    let tenant = wire::tenant(settings, identity.pin.into_iter().collect(), false).await?;
+    let stream = tenant.stream(kind);
+    let place = stream.log.place();
+    let mut walk = Walk::new(kind, &tenant);
+    let Err(error) = walk.read_on(stream).await else {
+        walk.chain.check_anchored()?;
+        output::done(format!("{place}: {}", walk.summary()));
+        return Ok(true);
+    };
+    let reached = walk.chain.cursor();
+    output::problem(format!("{place}: holds up to batch {}; then: {error}", reached.seq));
+    if error.wants_upgrade() {
+        output::line("nothing is wrong with it: a newer program wrote it; upgrade this one");
+        return Ok(false);
+    }
+    // What is cut must stand behind a history that this identity trusts; anything else is another log, not a bad tail.
+    let is_tail = reached.seq > 0 && walk.chain.check_anchored().is_ok();
+    let is_bad = match &error {
+        FollowError::Chain(ChainError::Elsewhere { .. } | ChainError::NotPinned(_)) => false,
+        FollowError::Chain(_) | FollowError::Log(LogError::Corrupt { .. }) => true,
+        _ => false,
+    };
+    if !is_tail || !is_bad {
+        return if cut { Err(error.into()) } else { Ok(false) };
+    }
+    if !cut {
+        return Ok(false);
+    }
+    if !yes && output::ask(&format!("remove every batch after {} of {place}?", reached.seq)) != Some(true) {
+        output::line("nothing was removed; --yes removes without asking");
+        return Ok(false);
+    }
+    // Somebody may have cut it meanwhile, and good batches may stand there now.
+    if walk.read_on(stream).await.is_ok() {
+        output::done(format!("{place}: {}", walk.summary()));
+        return Ok(true);
+    }
+    stream.log.cut(walk.chain.cursor()).await?;
+    output::done(format!("removed every batch after {}", walk.chain.cursor().seq));
+    output::line(
+        "readers that stood there go on by themselves; one that had read further refuses the log as an older copy: empty its \
+         state folder",
+    );
+    Ok(true)
+}
+
+/// A reader on its way, counting.
+struct Walk {
+    chain: Chain,
+    batches: u64,
+    events: usize,
+}
+
+impl Walk {
+    fn new(kind: StreamKind, tenant: &Tenant) -> Self {
+        Self { chain: Chain::new(kind, tenant.pins.clone()), batches: 0, events: 0 }
+    }
+
+    async fn read_on(&mut self, stream: &Stream) -> Result<(), FollowError> {
+        let Self { chain, batches, events } = self;
+        let mut count = |_: &Batch, found: &[Event]| {
+            *batches += 1;
+            *events += found.len();
+        };
+        match catch_up(&*stream.log, chain, &mut count).await {
+            // The beginning is a snapshot: it is verified in its place, then the batches after it.
+            Err(FollowError::Log(LogError::Trimmed { .. })) => {
+                if let Some((adopted, kept)) = from_snapshot(&*stream.snapshots, chain).await? {
+                    kept.iter().for_each(|(batch, found)| count(batch, found));
+                    *chain = adopted;
+                }
+                catch_up(&*stream.log, chain, &mut count).await
+            }
+            other => other,
+        }
+    }
+
+    fn summary(&self) -> String {
+        let cursor = self.chain.cursor();
+        let hash: String = cursor.hash.to_string().chars().take(12).collect();
+        let statements = self.chain.statements().len();
+        format!("{} batches, {} events, {statements} statements; head {} {hash}", self.batches, self.events, cursor.seq)
+    }
+}

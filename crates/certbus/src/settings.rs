@@ -1,0 +1,228 @@
+//! Local settings: certbus.toml of this machine. What belongs on the log is refused here, with its home named.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use certbus_core::chain::Pin;
+use certbus_manager::LocalSolvers;
+use certbus_manager::issuing::{ISSUING_KEYS, without_values};
+use serde::Deserialize;
+
+use crate::cli::exit::Mistake;
+
+/// The file, as written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct File {
+    data: Option<PathBuf>,
+    log: LogSection,
+    identity: IdentitySection,
+    trust: Vec<Pin>,
+    http01: Http01Section,
+    exec: ExecSection,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LogSection {
+    url: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct IdentitySection {
+    owner: Option<PathBuf>,
+    manager: Option<PathBuf>,
+    node: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Http01Section {
+    listen: Option<SocketAddr>,
+    webroot: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ExecSection {
+    dns01: Option<PathBuf>,
+}
+
+/// Settings with every default filled in.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Where they were read, or would be.
+    pub(crate) path: PathBuf,
+    /// The data folder.
+    pub(crate) data: PathBuf,
+    /// The tenant at hand.
+    pub(crate) tenant: String,
+    file: File,
+}
+
+/// What flags and environment say.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) tenant: String,
+    pub(crate) system: bool,
+}
+
+impl Settings {
+    /// Reads the file, if there is one. Flags count over the environment, that over the file.
+    pub(crate) fn load(overrides: &Overrides) -> Result<Self> {
+        let path = match &overrides.config {
+            Some(path) => path.clone(),
+            None => default_path(overrides.system),
+        };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                if overrides.config.is_some() {
+                    bail!(Mistake::new(format!(
+                        "the settings {} are not there; `certbus init --config {0}` makes them",
+                        path.display()
+                    )));
+                }
+                String::new()
+            }
+            Err(e) => return Err(e).with_context(|| format!("settings {}", path.display())),
+        };
+        Self::parse(&path, &text, overrides)
+    }
+
+    /// As [`Settings::load`], where a missing file is only natural: for `init`.
+    pub(crate) fn load_or_default(overrides: &Overrides) -> Result<Self> {
+        let path = overrides.config.clone().unwrap_or_else(|| default_path(overrides.system));
+        if path.exists() {
+            return Self::load(&Overrides { config: Some(path), ..overrides.clone() });
+        }
+        Self::parse(&path, "", overrides)
+    }
+
+    fn parse(path: &Path, text: &str, overrides: &Overrides) -> Result<Self> {
+        check_tenant(&overrides.tenant)?;
+        let wrong = |line: Option<usize>, what: &str| {
+            let line = line.map(|l| format!(" line {l}")).unwrap_or_default();
+            Mistake::new(format!("settings {}{line}: {what}", path.display()))
+        };
+        let located = |e: &toml::de::Error| {
+            let line = e.span().map(|s| text.get(..s.start).unwrap_or_default().matches('\n').count() + 1);
+            wrong(line, &without_values(e.message()))
+        };
+        let table: toml::Table = text.parse().map_err(|e| located(&e))?;
+        if let Some(key) = table.keys().find(|key| ISSUING_KEYS.contains(&key.as_str())) {
+            let named = |l: &str| l.trim_start_matches('[').trim_start().starts_with(key.as_str());
+            let line = text.lines().position(named).map(|l| l + 1);
+            bail!(wrong(
+                line,
+                &format!("`{key}` is an issuing setting: it lives sealed on the log; give it to `certbus conf edit`")
+            ));
+        }
+        let file: File = toml::from_str(text).map_err(|e| located(&e))?;
+        if file.http01.listen.is_some() && file.http01.webroot.is_some() {
+            bail!(wrong(None, "http01 has both `listen` and `webroot`; one of them answers challenges"));
+        }
+        let system = overrides.system || path == Path::new("/etc/certbus/certbus.toml");
+        let data = overrides.data.clone().or_else(|| file.data.clone()).unwrap_or_else(|| default_data(system));
+        Ok(Self { path: path.to_owned(), data, tenant: overrides.tenant.clone(), file })
+    }
+
+    /// The same for another tenant.
+    pub(crate) fn for_tenant(&self, name: &str) -> Result<Self> {
+        check_tenant(name)?;
+        Ok(Self { tenant: name.to_owned(), ..self.clone() })
+    }
+
+    /// The place of the log: a path, for SQLite.
+    pub(crate) fn log_path(&self) -> Result<PathBuf> {
+        let Some(url) = &self.file.log.url else {
+            return Ok(self.data.join("log.db"));
+        };
+        let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
+        match path {
+            Some(path) if !path.is_empty() => Ok(self.under_data(Path::new(path))),
+            _ => bail!(Mistake::new(format!(
+                "settings {}: log.url is `{}`; write sqlite:/path/to/log.db",
+                self.path.display(),
+                url.split('@').next_back().unwrap_or_default()
+            ))),
+        }
+    }
+
+    /// The folder of the tenant's identities: the data folder for `default`.
+    pub(crate) fn identities(&self) -> PathBuf {
+        if self.tenant == "default" { self.data.clone() } else { self.data.join("tenants").join(&self.tenant) }
+    }
+
+    /// The owner file.
+    pub(crate) fn owner_key(&self) -> PathBuf {
+        self.identity(self.file.identity.owner.as_deref(), "owner.key")
+    }
+
+    /// The manager's identity.
+    pub(crate) fn manager_key(&self) -> PathBuf {
+        self.identity(self.file.identity.manager.as_deref(), "manager.key")
+    }
+
+    /// The node's identity.
+    pub(crate) fn node_key(&self) -> PathBuf {
+        self.identity(self.file.identity.node.as_deref(), "nodes.key")
+    }
+
+    fn identity(&self, named: Option<&Path>, usual: &str) -> PathBuf {
+        match named.filter(|_| self.tenant == "default") {
+            Some(path) => self.under_data(path),
+            None => self.identities().join(usual),
+        }
+    }
+
+    fn under_data(&self, path: &Path) -> PathBuf {
+        if path.is_absolute() { path.to_owned() } else { self.data.join(path) }
+    }
+
+    /// Logs and authorities that these settings trust beside an identity's own.
+    pub(crate) fn pins(&self) -> &[Pin] {
+        &self.file.trust
+    }
+
+    /// What this machine brings for challenges.
+    pub(crate) fn solvers(&self) -> LocalSolvers {
+        LocalSolvers {
+            http01_listen: self.file.http01.listen,
+            http01_webroot: self.file.http01.webroot.clone(),
+            dns01_exec: self.file.exec.dns01.clone(),
+        }
+    }
+}
+
+fn check_tenant(name: &str) -> Result<()> {
+    let good = !name.is_empty()
+        && name.len() <= 64
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+        && !name.starts_with('-');
+    if good {
+        return Ok(());
+    }
+    bail!(Mistake::new(format!("`{name}` is not a tenant's name; write up to 64 of a-z, 0-9, `-` and `_`")))
+}
+
+fn default_path(system: bool) -> PathBuf {
+    let global = PathBuf::from("/etc/certbus/certbus.toml");
+    if system || global.exists() {
+        return global;
+    }
+    xdg("XDG_CONFIG_HOME", ".config").join("certbus/certbus.toml")
+}
+
+fn default_data(system: bool) -> PathBuf {
+    if system { PathBuf::from("/var/lib/certbus") } else { xdg("XDG_DATA_HOME", ".local/share").join("certbus") }
+}
+
+fn xdg(variable: &str, below_home: &str) -> PathBuf {
+    let set = std::env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from);
+    set.unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(below_home))
+}

@@ -1,0 +1,16 @@
+//! The program as its users run it: real processes, real counterparties. `cfg(test)` tells clippy that these are tests.
+
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod pebble;
+#[cfg(test)]
+mod processes;
+#[cfg(test)]
+mod shop;
