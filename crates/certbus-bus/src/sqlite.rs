@@ -70,7 +70,12 @@ impl SqliteFile {
             return Err(fault("there is no such file; `certbus init` makes it".into()));
         }
         let options = connect_options(path).create_if_missing(create);
-        let pool = SqlitePoolOptions::new().max_connections(4).max_lifetime(REOPEN).connect_lazy_with(options);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            .max_lifetime(REOPEN)
+            // After a full disk even a rollback may have failed: such a connection is not used again.
+            .before_acquire(|connection, _| async move { Ok(!connection.is_in_transaction()) }.boxed())
+            .connect_lazy_with(options);
         let file = Self { path: Arc::new(path.to_owned()), pool };
         let mut connection = file.pool.acquire().await.map_err(|e| file.fault(&e))?;
         let layout: i64 =

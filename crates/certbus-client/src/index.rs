@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use rustls::sign::CertifiedKey;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 
 use crate::disk::Location;
 
@@ -93,8 +93,8 @@ impl Base {
         let (Ok(start), Ok(len)) = (u32::try_from(names.len()), u8::try_from(name.len())) else {
             return;
         };
-        let hash = hasher.hash_one(name);
-        let entry = table.entry(hash, |slot| spelt(names, slot) == name, |slot| hasher.hash_one(spelt(names, slot)));
+        let hash = hash(hasher, name);
+        let entry = table.entry(hash, |slot| spelt(names, slot) == name, |slot| self::hash(hasher, spelt(names, slot)));
         match entry {
             Entry::Occupied(mut slot) => {
                 let slot = slot.get_mut();
@@ -111,8 +111,7 @@ impl Base {
 
     #[inline]
     fn slot(&self, name: &[u8]) -> Option<&Slot> {
-        let hash = self.hasher.hash_one(name);
-        self.table.find(hash, |slot| spelt(&self.names, slot) == name)
+        self.table.find(hash(&self.hasher, name), |slot| spelt(&self.names, slot) == name)
     }
 
     fn find(&self, name: &[u8]) -> Option<&[Arc<Live>]> {
@@ -122,6 +121,14 @@ impl Base {
             None => self.several.get(&slot.start).map(Vec::as_slice),
         }
     }
+}
+
+/// The hash of a name's bytes and nothing else: a slice's own `Hash` would put its length before them.
+#[inline]
+fn hash(hasher: &RandomState, name: &[u8]) -> u64 {
+    let mut state = hasher.build_hasher();
+    state.write(name);
+    state.finish()
 }
 
 #[inline]

@@ -76,7 +76,10 @@ impl Manager {
             Start::Overtaken => self.outcome(&due.request).await,
         };
         if let Err(error) = &result {
-            self.fail(due, error).await?;
+            // What went wrong first is what a person is told.
+            if let Err(unkept) = self.fail(due, error).await {
+                tracing::warn!(certificate = %due.request.certificate, "the failure could not be kept: {unkept}");
+            }
         }
         result
     }

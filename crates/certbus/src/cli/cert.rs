@@ -219,9 +219,11 @@ impl Mk {
         let outcome = manager.issue(&due, &issuers, &|step| output::remark(format!("  {step} …"))).await;
         match outcome {
             Ok(outcome) => print_outcome(&outcome),
-            Err(error) if new && nothing_was_ordered(&*manager.view().await?, id) => {
+            Err(error) if new && manager.view().await.is_ok_and(|view| nothing_was_ordered(&view, id)) => {
                 // A first order that the CA would not even take leaves nothing behind (invariant 9).
-                manager.remove(id).await?;
+                if let Err(left) = manager.remove(id).await {
+                    output::remark(format!("{id} is left behind, `cert rm {id}` ends it: {left}"));
+                }
                 return Err(error.into());
             }
             Err(error @ ManageError::Claimed { .. }) => return Err(error.into()),
