@@ -241,7 +241,7 @@ pub const DROPPED: &str = "-";
 /// The format that this program writes for each kind it knows.
 const FORMAT: u32 = 1;
 
-/// The first renewal attempt after a failure waits this long; see [`crate::plan`].
+/// A manager's round writes [`Event::Alive`] if `certs` has been quiet for this long.
 pub const ALIVE_EVERY: Duration = Duration::from_secs(12 * 3600);
 
 #[derive(Deserialize)]

@@ -85,13 +85,6 @@ impl fmt::Debug for OpeningKey {
 #[derive(Clone, PartialEq, Eq)]
 pub struct SealedBox(Vec<u8>);
 
-impl SealedBox {
-    /// How many bytes it takes on the log, spelt out.
-    pub fn encoded_len(&self) -> usize {
-        SUITE_ID.len() + 1 + BASE64URL_NOPAD.encode_len(self.0.len())
-    }
-}
-
 impl fmt::Debug for SealedBox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SealedBox({} bytes)", self.0.len())

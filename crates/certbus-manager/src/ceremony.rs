@@ -104,7 +104,7 @@ impl Founding {
 
 impl Manager {
     /// Lets the owner speak, and carries it to both streams. `say` may be called again if somebody else wrote
-    /// meanwhile. Events of `also` go into the same batch of `work`.
+    /// meanwhile.
     ///
     /// # Errors
     /// [`ManageError::Authority`].

@@ -51,3 +51,29 @@ async fn a_damaged_record_is_named_by_its_number_and_those_before_it_are_read() 
     let error = log.read(first.cursor(), 10).await.unwrap_err().to_string();
     assert!(error.contains("record 2") && error.contains("default/certs"), "{error}");
 }
+
+#[tokio::test]
+async fn one_watch_tells_of_a_file_that_is_gone_and_goes_on_when_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, away) = (folder.path().join("log.db"), folder.path().join("away.db"));
+    let (mut world, first) = World::new(StreamKind::Certs);
+    let file = SqliteFile::open(&path, true).await.unwrap();
+    let log = file.stream("default/certs");
+    log.append(first.expected(), first.clone()).await.unwrap();
+    let copy = SqliteFile::open(&path, false).await.unwrap().stream("default/certs");
+    std::fs::rename(&path, &away).unwrap();
+    let mut watch = copy.watch(Cursor::START);
+    let lost = tokio::time::timeout(std::time::Duration::from_secs(5), futures::StreamExt::next(&mut watch)).await;
+    assert!(matches!(lost, Ok(Some(Err(certbus_bus::LogError::Unavailable { .. })))), "{lost:?}");
+    std::fs::rename(&away, &path).unwrap();
+    let mut seen = Vec::new();
+    let second = world.append(vec![]);
+    log.append(second.expected(), second.clone()).await.unwrap();
+    while seen.len() < 2 {
+        let page = tokio::time::timeout(std::time::Duration::from_secs(10), futures::StreamExt::next(&mut watch)).await;
+        if let Ok(page) = page.expect("in 10 s").expect("a watch has no end") {
+            seen.extend(page.batches);
+        }
+    }
+    assert_eq!(seen, [first, second], "the same watch, no gap and no repeat");
+}
