@@ -21,6 +21,8 @@ pub struct Live {
     /// A copy: an answer reads it without going on to the version.
     not_before: Timestamp,
     not_after: Timestamp,
+    /// A copy too: a look-up by this name touches no other memory.
+    first: Short,
     pub(crate) opened: OnceLock<Arc<CertifiedKey>>,
     pub(crate) version: Arc<Version>,
     pub(crate) location: Location,
@@ -29,7 +31,8 @@ pub struct Live {
 impl Live {
     pub(crate) fn new(version: Arc<Version>, location: Location) -> Self {
         let (not_before, not_after) = (version.not_before, version.not_after);
-        Self { version, location, opened: OnceLock::new(), not_before, not_after }
+        let first = Short::new(version.names.iter().next().map(key).unwrap_or_default());
+        Self { not_before, not_after, first, opened: OnceLock::new(), version, location }
     }
 
     /// What is known of it.
@@ -48,14 +51,41 @@ impl Live {
     }
 }
 
+/// A name that stands where it is used; an empty one if it is too long for that.
+#[derive(Debug)]
+struct Short {
+    len: u8,
+    name: [u8; 31],
+}
+
+impl Short {
+    fn new(name: &str) -> Self {
+        let mut short = Self { len: 0, name: [0; 31] };
+        if let (Some(space), Ok(len)) = (short.name.get_mut(..name.len()), u8::try_from(name.len())) {
+            space.copy_from_slice(name.as_bytes());
+            short.len = len;
+        }
+        short
+    }
+
+    #[inline]
+    fn as_bytes(&self) -> &[u8] {
+        self.name.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
 /// A name in the table: where it is spelt, and who answers if only one does. 16 bytes: how many lines of memory a
 /// look-up touches decides how long it takes.
 #[derive(Debug)]
 struct Slot {
+    /// In the names, or [`FIRST`].
     start: u32,
     len: u8,
     only: Option<Arc<Live>>,
 }
+
+/// The name is the first of the one that answers, and spelt there.
+const FIRST: u32 = u32::MAX;
 
 /// The names of many versions, packed: built at start and when enough has changed.
 #[derive(Debug, Default)]
@@ -94,17 +124,24 @@ impl Base {
             return;
         };
         let hash = hash(hasher, name);
+        let is_first = one.first.as_bytes() == name;
         let entry = table.entry(hash, |slot| spelt(names, slot) == name, |slot| self::hash(hasher, spelt(names, slot)));
         match entry {
             Entry::Occupied(mut slot) => {
                 let slot = slot.get_mut();
+                if slot.start == FIRST {
+                    slot.start = start;
+                    names.extend_from_slice(name);
+                }
                 let group = several.entry(slot.start).or_default();
                 group.extend(slot.only.take());
                 group.push(one.clone());
             }
             Entry::Vacant(slot) => {
-                slot.insert(Slot { start, len, only: Some(one.clone()) });
-                names.extend_from_slice(name);
+                slot.insert(Slot { start: if is_first { FIRST } else { start }, len, only: Some(one.clone()) });
+                if !is_first {
+                    names.extend_from_slice(name);
+                }
             }
         }
     }
@@ -132,7 +169,10 @@ fn hash(hasher: &RandomState, name: &[u8]) -> u64 {
 }
 
 #[inline]
-fn spelt<'a>(names: &'a [u8], slot: &Slot) -> &'a [u8] {
+fn spelt<'a>(names: &'a [u8], slot: &'a Slot) -> &'a [u8] {
+    if let Slot { start: FIRST, only: Some(one), .. } = slot {
+        return one.first.as_bytes();
+    }
     let start = slot.start as usize;
     names.get(start..start + usize::from(slot.len)).unwrap_or_default()
 }
