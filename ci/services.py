@@ -8,6 +8,7 @@ The command finds them by environment variables:
     CERTBUS_TEST_PEBBLE              directory URL of an ACME CA (Pebble)
     CERTBUS_TEST_PEBBLE_ROOT         file: the root that signs the TLS certificate of Pebble's own API
     CERTBUS_TEST_PEBBLE_MANAGEMENT   URL of its management API (/roots/0: the root it issues from)
+    CERTBUS_TEST_PEBBLE_LOG          file: what it says, each issued certificate with its order among it
     CERTBUS_TEST_PEBBLE_NONCE        directory URL of a second one, which refuses a fifth of all nonces
     CERTBUS_TEST_PEBBLE_NONCE_MANAGEMENT
     CERTBUS_TEST_PEBBLE_EAB          directory URL of a third one, which wants external account binding
@@ -251,6 +252,7 @@ zone:
         url, management, http_port = self.pebble("pebble", api, bind_port, no_reuse)
         self.environment["CERTBUS_TEST_PEBBLE"] = url
         self.environment["CERTBUS_TEST_PEBBLE_MANAGEMENT"] = management
+        self.environment["CERTBUS_TEST_PEBBLE_LOG"] = str(self.folder / "pebble.log")
         self.environment["CERTBUS_TEST_HTTP01_PORT"] = http_port
         refusing = {"PEBBLE_AUTHZREUSE": "0", "PEBBLE_WFE_NONCEREJECT": "20"}
         url, management, http_port = self.pebble("pebble-nonce", api, bind_port, refusing)

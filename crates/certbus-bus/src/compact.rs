@@ -3,6 +3,7 @@
 use certbus_core::batch::Batch;
 use certbus_core::catalog::{Catalog, Place};
 use certbus_core::chain::Chain;
+use certbus_core::crash::{self, Step};
 use certbus_core::event::Event;
 use certbus_core::id::StreamKind;
 use certbus_core::key::SigningKey;
@@ -51,7 +52,9 @@ pub async fn publish(
     let mut hashes = Vec::new();
     for part in parts.finish() {
         hashes.push(snapshots.put_part(part).await?);
+        crash::at(Step::SnapshotPart);
     }
+    crash::at(Step::SnapshotManifest);
     let manifest = Manifest {
         format: 1,
         log: log_id,
@@ -63,6 +66,7 @@ pub async fn publish(
         parts: hashes.clone(),
     };
     let won = snapshots.put_manifest(expected, manifest.sign(writer), hashes).await?;
+    crash::at(Step::SnapshotDone);
     Ok(won.then_some(manifest))
 }
 

@@ -8,6 +8,7 @@ pub mod authority;
 pub mod batch;
 pub mod catalog;
 pub mod chain;
+pub mod crash;
 pub mod event;
 pub mod id;
 pub mod identity;

@@ -170,7 +170,7 @@ impl Manager {
         self.ceremony(owner, |ceremony, _| {
             ceremony.retire_writer(name)?;
             // Its own retirement takes effect in the very batch that carries it.
-            if name == self.identity.name { Err(ManageError::RetiringOneself) } else { Ok(()) }
+            if name == self.identity().name { Err(ManageError::RetiringOneself) } else { Ok(()) }
         })
         .await?;
         self.reseal().await

@@ -8,6 +8,7 @@ use certbus_acme::{
     Ca, CertificateKey, IssueError, Order, OrderRequest, PlannedChallenge, SolverError, ari_certificate_id,
 };
 use certbus_core::catalog::Version;
+use certbus_core::crash::{self, Step};
 use certbus_core::event::{
     CertificateObtained, CertificateOffered, CertificateRequested, Event, IssuanceClaimed, IssuanceFailed, OrderEnded,
     OrderPlaced, Reason, RenewalWindowChanged,
@@ -24,8 +25,9 @@ use crate::issuing::Issuers;
 use crate::manager::{ManageError, Manager};
 use crate::tenant::View;
 
-/// How long a claim keeps other managers from starting the same work.
-const CLAIM: Duration = Duration::from_secs(6 * 60);
+/// How long a claim keeps other managers from starting the same work; while the work goes on, it is renewed at half of
+/// that. It only saves work: two who go on with one order harm nothing (invariant 3).
+const CLAIM: Duration = Duration::from_secs(60);
 
 /// However long a CA asks to wait, it is asked again after this.
 const LONGEST_WAIT: Duration = Duration::from_secs(7 * 86400);
@@ -70,10 +72,17 @@ impl Manager {
     /// [`ManageError`]; the failure is on `work` with the time of the next attempt.
     pub async fn issue(&self, due: &Due, issuers: &Issuers, progress: Progress<'_>) -> Result<Outcome, ManageError> {
         let start = self.claim(due).await?;
-        let result = match start {
-            Start::Resume(placed) => self.resume(due, issuers, placed, progress).await,
-            Start::Order { replaces } => self.order(due, issuers, replaces, progress).await,
-            Start::Overtaken => self.outcome(&due.request).await,
+        crash::at(Step::Claimed);
+        let work = async {
+            match start {
+                Start::Resume(placed) => self.resume(due, issuers, placed, progress).await,
+                Start::Order { replaces } => self.order(due, issuers, replaces, progress).await,
+                Start::Overtaken => self.outcome(&due.request).await,
+            }
+        };
+        let result = tokio::select! {
+            result = work => result,
+            never = self.hold_claim(due) => match never {},
         };
         if let Err(error) = &result {
             // What went wrong first is what a person is told.
@@ -86,8 +95,9 @@ impl Manager {
 
     async fn claim(&self, due: &Due) -> Result<Start, ManageError> {
         let id = due.request.certificate;
-        let me = self.identity.name.clone();
-        self.record(StreamKind::Work, |view| {
+        let me = self.identity().name.clone();
+        let (attempt, known) = (due.attempt, due.newest);
+        self.record_for(StreamKind::Work, id, move |view| {
             let now = clock::now();
             if view.certs.recipients().is_empty() {
                 return Err(ManageError::NoRecipient);
@@ -99,17 +109,35 @@ impl Manager {
                 return Err(ManageError::Claimed { id, by: claim.by.clone(), until: claim.until });
             }
             let newest = view.catalog.newest(id);
-            if newest.map(|version| version.fingerprint) != due.newest {
+            if newest.map(|version| version.fingerprint) != known {
                 return Ok((Vec::new(), Start::Overtaken));
             }
             let start = match view.work.open_order(id) {
                 Some(order) => Start::Resume(order.clone()),
                 None => Start::Order { replaces: newest.cloned() },
             };
-            let (attempt, by, until) = (due.attempt, me.clone(), now.plus(CLAIM));
+            let (by, until) = (me.clone(), now.plus(CLAIM));
             Ok((vec![Event::IssuanceClaimed(IssuanceClaimed { certificate: id, attempt, by, until })], start))
         })
         .await
+    }
+
+    /// Renews the claim for as long as it is polled.
+    async fn hold_claim(&self, due: &Due) -> std::convert::Infallible {
+        let (id, attempt) = (due.request.certificate, due.attempt);
+        loop {
+            tokio::time::sleep(CLAIM / 2).await;
+            let me = self.identity().name.clone();
+            let held = self.record_for(StreamKind::Work, id, move |view| {
+                let mine = view.work.claim(id).is_some_and(|claim| claim.by == me);
+                let (by, until) = (me.clone(), clock::now().plus(CLAIM));
+                let claim = Event::IssuanceClaimed(IssuanceClaimed { certificate: id, attempt, by, until });
+                Ok((if mine { vec![claim] } else { Vec::new() }, ()))
+            });
+            if let Err(error) = held.await {
+                tracing::debug!(certificate = %id, "the claim was not renewed: {error}");
+            }
+        }
     }
 
     /// Goes on with an order that an earlier attempt left on the log, at the CA and with the request of then.
@@ -220,7 +248,7 @@ impl Manager {
         due: &Due,
         issuers: &Issuers,
         ca: &Ca,
-        placed: &OrderPlaced,
+        placed: &Arc<OrderPlaced>,
         order: Order,
         progress: Progress<'_>,
     ) -> Result<Outcome, ManageError> {
@@ -245,8 +273,11 @@ impl Manager {
                 return Err(error.into());
             }
         };
+        crash::at(Step::Issued);
         self.publish(placed, &chain, issued.chain_pem.clone()).await?;
+        crash::at(Step::Published);
         self.end_order(placed, Some(chain.fingerprint)).await?;
+        crash::at(Step::Ended);
         self.read_window(&due.request, ca, &issued.chain_pem, chain.fingerprint).await;
         self.outcome(&due.request).await
     }
@@ -281,7 +312,7 @@ impl Manager {
             None => None,
             Some(version) => {
                 let view = self.view().await?;
-                let obtained = self.tenant.obtained(&view, version).await?;
+                let obtained = self.tenant().obtained(&view, version).await?;
                 obtained.and_then(|obtained| ari_certificate_id(&obtained.chain))
             }
         };
@@ -302,7 +333,12 @@ impl Manager {
             Ca::Internal(_) => String::new(),
             Ca::Acme(acme) => acme.account_url().to_owned(),
         };
-        let decide = |view: &View| {
+        let tenant = self.tenant().name.clone();
+        let (ca_name, url) = (ca_name.to_owned(), order.url.clone());
+        let (names, attempt, reason) = (request.names.clone(), due.attempt, due.reason);
+        let challenges: Vec<_> = order.challenges.iter().filter_map(|c| serde_json::to_value(c).ok()).collect();
+        crash::at(Step::Ordered);
+        let decide = move |view: &View| {
             if view.work.request(id).is_none() {
                 return Err(ManageError::UnknownCertificate(id));
             }
@@ -315,32 +351,33 @@ impl Manager {
                 return Ok((Vec::new(), Some(open.clone())));
             }
             let ring = view.certs.current_ring().ok_or(ManageError::NoRecipient)?;
-            let purpose = Purpose::CertificateKey { tenant: &self.tenant.name, ring: ring.id, certificate: id, spki };
+            let purpose = Purpose::CertificateKey { tenant: &tenant, ring: ring.id, certificate: id, spki };
             let sealed = seal(&ring.public, purpose, key.pkcs8_der())?;
             let placed = Arc::new(OrderPlaced {
                 certificate: id,
-                attempt: due.attempt,
-                reason: due.reason,
-                ca: ca_name.to_owned(),
+                attempt,
+                reason,
+                ca: ca_name.clone(),
                 account: account.clone(),
-                order: order.url.clone(),
-                names: request.names.clone(),
+                order: url.clone(),
+                names: names.clone(),
                 csr: csr.clone(),
                 spki,
                 key: SealedKey { ring: ring.id, sealed },
-                challenges: order.challenges.iter().filter_map(|c| serde_json::to_value(c).ok()).collect(),
+                challenges: challenges.clone(),
             });
             Ok((vec![Event::OrderPlaced(placed.clone())], Some(placed)))
         };
-        let Some(placed) = self.record(StreamKind::Work, decide).await? else {
+        let Some(placed) = self.record_for(StreamKind::Work, id, decide).await? else {
             return Ok(Placed::Overtaken);
         };
+        crash::at(Step::Placed);
         let order = if placed.order == order.url { order } else { ca.resume(&placed.order, request.challenge).await? };
         Ok(Placed::Order(placed, Box::new(order)))
     }
 
     /// Writes what was obtained, once, and offers it to all.
-    async fn publish(&self, placed: &OrderPlaced, chain: &ParsedChain, pem: String) -> Result<(), ManageError> {
+    async fn publish(&self, placed: &Arc<OrderPlaced>, chain: &ParsedChain, pem: String) -> Result<(), ManageError> {
         let id = placed.certificate;
         let obtained = Arc::new(CertificateObtained {
             certificate: id,
@@ -353,15 +390,16 @@ impl Manager {
             spki: chain.spki,
             key: placed.key.clone(),
         });
-        self.record(StreamKind::Certs, |view| {
+        let (placed, version) = (placed.clone(), chain.fingerprint);
+        self.record_for(StreamKind::Certs, id, move |view| {
             if view.work.request(id).is_none() {
                 return Err(ManageError::UnknownCertificate(id));
             }
             // One order has one key: whoever finished it first has written its version.
-            if version_of_order(view, placed).is_some() {
+            if version_of_order(view, &placed).is_some() {
                 return Ok((Vec::new(), ()));
             }
-            let offered = CertificateOffered { certificate: id, version: chain.fingerprint, to: None };
+            let offered = CertificateOffered { certificate: id, version, to: None };
             Ok((vec![Event::CertificateObtained(obtained.clone()), Event::CertificateOffered(offered)], ()))
         })
         .await?;
@@ -374,9 +412,10 @@ impl Manager {
     }
 
     async fn end_order(&self, placed: &OrderPlaced, version: Option<Hash>) -> Result<(), ManageError> {
-        self.record(StreamKind::Work, |view| {
-            let open = view.work.open_order(placed.certificate).is_some_and(|open| open.order == placed.order);
-            let ended = OrderEnded { certificate: placed.certificate, order: placed.order.clone(), version };
+        let (certificate, order) = (placed.certificate, placed.order.clone());
+        self.record_for(StreamKind::Work, certificate, move |view| {
+            let open = view.work.open_order(certificate).is_some_and(|open| open.order == order);
+            let ended = OrderEnded { certificate, order: order.clone(), version };
             Ok((if open { vec![Event::OrderEnded(ended)] } else { Vec::new() }, ()))
         })
         .await
@@ -401,9 +440,12 @@ impl Manager {
         let (start, end) = (window.start, window.end);
         let found = RenewalWindowChanged { certificate: id, version, start, end, explanation: window.explanation_url };
         let kept = self
-            .record(StreamKind::Work, |view| {
-                let news = view.work.window(id) != Some(&found);
-                Ok((if news { vec![Event::RenewalWindowChanged(found.clone())] } else { Vec::new() }, ()))
+            .record_for(StreamKind::Work, id, {
+                let found = found.clone();
+                move |view| {
+                    let news = view.work.window(id) != Some(&found);
+                    Ok((if news { vec![Event::RenewalWindowChanged(found.clone())] } else { Vec::new() }, ()))
+                }
             })
             .await;
         if let Err(error) = kept {
@@ -422,7 +464,7 @@ impl Manager {
             let Some(version) = view.catalog.newest(request.certificate).cloned() else {
                 return Ok(());
             };
-            self.tenant.obtained(&view, &version).await?.map(|o| (o.chain.clone(), version.fingerprint))
+            self.tenant().obtained(&view, &version).await?.map(|o| (o.chain.clone(), version.fingerprint))
         };
         if let Some((chain, version)) = chain {
             self.read_window(request, ca, &chain, version).await;
@@ -445,7 +487,8 @@ impl Manager {
             problem: problem(error),
             retry_at: clock::now().plus(wait),
         };
-        self.record(StreamKind::Work, |_| Ok((vec![Event::IssuanceFailed(failed.clone())], ()))).await
+        let id = due.request.certificate;
+        self.record_for(StreamKind::Work, id, move |_| Ok((vec![Event::IssuanceFailed(failed.clone())], ()))).await
     }
 }
 

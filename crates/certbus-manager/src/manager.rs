@@ -1,6 +1,6 @@
 //! A manager at work on one tenant: the only place that appends. Several may run at once; the log decides.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use certbus_acme::IssueError;
 use certbus_bus::follow::FollowError;
@@ -8,6 +8,7 @@ use certbus_bus::log::AppendError;
 use certbus_bus::write;
 use certbus_core::authority::AuthorityError;
 use certbus_core::batch::{Batch, Draft};
+use certbus_core::crash::{self, Step};
 use certbus_core::event::{ALIVE_EVERY, CertificateRemoved, CertificateRequested, ConfigUpdated, Event};
 use certbus_core::id::{CertificateId, StreamKind};
 use certbus_core::identity::Identity;
@@ -18,18 +19,26 @@ use certbus_core::time::Timestamp;
 use certbus_core::x509::ChainPemError;
 use tokio::sync::Mutex;
 
+use crate::appender::{self, Appender};
 use crate::clock;
 use crate::issuing::{Issuing, SettingsError};
 use crate::tenant::{Tenant, View};
 
 /// How often a decision is taken again because somebody else was first.
-const CONFLICTS: u32 = 50;
+pub(crate) const CONFLICTS: u32 = 50;
 
 /// A manager.
 #[derive(Debug)]
 pub struct Manager {
-    pub(crate) tenant: Tenant,
-    pub(crate) identity: Identity,
+    writer: Arc<Writer>,
+    appender: Appender,
+}
+
+/// What reads the streams of a tenant and signs batches for them.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    tenant: Tenant,
+    identity: Identity,
     source: String,
     view: Mutex<View>,
 }
@@ -107,14 +116,20 @@ impl Manager {
         if !view.certs.writers().any(|w| Some(w.key) == key) {
             return Err(ManageError::NotAdmitted(identity.name));
         }
-        let this = Self { tenant, identity, source: source.to_owned(), view: Mutex::new(view) };
+        let writer = Arc::new(Writer { tenant, identity, source: source.to_owned(), view: Mutex::new(view) });
+        let this = Self { appender: Appender::start(writer.clone()), writer };
         this.carry_statements().await?;
         Ok(this)
     }
 
     /// The tenant it works on.
     pub fn tenant(&self) -> &Tenant {
-        &self.tenant
+        &self.writer.tenant
+    }
+
+    /// Whose name its acts bear.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.writer.identity
     }
 
     /// Reads on to both heads and shows what is known.
@@ -122,9 +137,21 @@ impl Manager {
     /// # Errors
     /// [`ManageError::Follow`].
     pub async fn view(&self) -> Result<tokio::sync::MutexGuard<'_, View>, ManageError> {
-        let mut view = self.view.lock().await;
-        self.tenant.refresh(&mut view).await?;
-        Ok(view)
+        self.writer.view().await
+    }
+
+    /// As [`Manager::record`], for a decision that reads and says things about one managed certificate only (beside
+    /// what the owner says): it shares its batch with those about others that come at the same time.
+    ///
+    /// # Errors
+    /// As [`Manager::record`].
+    pub(crate) async fn record_for<T: Send + 'static>(
+        &self,
+        kind: StreamKind,
+        certificate: CertificateId,
+        decide: impl FnMut(&View) -> Result<(Vec<Event>, T), ManageError> + Send + 'static,
+    ) -> Result<T, ManageError> {
+        self.appender.record(kind, certificate, decide).await
     }
 
     /// Decides and appends, again and again until nobody was in between. `decide` sees a view at the head; what it
@@ -143,38 +170,15 @@ impl Manager {
             if events.is_empty() {
                 return Ok(value);
             }
-            match self.append(&mut view, kind, events).await {
+            match self.writer.append(&mut view, kind, events).await {
                 Err(ManageError::Append(AppendError::Conflict { .. })) => {
                     drop(view);
-                    // Whoever lost steps back a little, each for a time of his own.
-                    let [draw] = clock::random::<1>();
-                    tokio::time::sleep(Duration::from_millis(u64::from(draw % 20))).await;
+                    appender::step_back().await;
                 }
                 other => return other.map(|()| value),
             }
         }
         Err(ManageError::Busy)
-    }
-
-    async fn append(&self, view: &mut View, kind: StreamKind, events: Vec<Event>) -> Result<(), ManageError> {
-        let not_admitted = || ManageError::NotAdmitted(self.identity.name.clone());
-        let key = self.identity.sign.as_ref().ok_or_else(not_admitted)?;
-        let chain = view.chain(kind);
-        let draft = Draft {
-            log: chain.log().or(view.certs.log()).ok_or_else(not_admitted)?,
-            stream: kind,
-            id: clock::batch_id(),
-            time: clock::now(),
-            actor: format!("manager:{}", self.identity.name),
-            source: self.source.clone(),
-            events,
-        };
-        let batch = Batch::sign(draft, chain.cursor(), key);
-        // What readers would refuse is never written: it would halt them all.
-        chain.clone().accept(&batch).map_err(FollowError::Chain)?;
-        let batch = write::append_batch(&*self.tenant.stream(kind).log, chain.cursor(), batch).await?;
-        view.accept(kind, &batch)?;
-        Ok(())
     }
 
     /// Carries statements that only one of the streams has to the other.
@@ -209,12 +213,14 @@ impl Manager {
     /// # Errors
     /// [`ManageError::UnknownCertificate`].
     pub async fn remove(&self, id: CertificateId) -> Result<(), ManageError> {
-        let said = |there: bool| {
+        let said = move |there: bool| {
             let removed = Event::CertificateRemoved(CertificateRemoved { certificate: id });
             (if there { vec![removed] } else { Vec::new() }, there)
         };
-        let wanted = self.record(StreamKind::Work, |view| Ok(said(view.work.request(id).is_some()))).await?;
-        let served = self.record(StreamKind::Certs, |view| Ok(said(view.catalog.timeline(id).is_some()))).await?;
+        let wanted = move |view: &View| Ok(said(view.work.request(id).is_some()));
+        let wanted = self.record_for(StreamKind::Work, id, wanted).await?;
+        let served = move |view: &View| Ok(said(view.catalog.timeline(id).is_some()));
+        let served = self.record_for(StreamKind::Certs, id, served).await?;
         if wanted || served { Ok(()) } else { Err(ManageError::UnknownCertificate(id)) }
     }
 
@@ -230,7 +236,7 @@ impl Manager {
         let Some(config) = view.work.config() else {
             return Ok(Issuing::default());
         };
-        let text = config.config.open(&self.tenant.name, &self.identity.open)?;
+        let text = config.config.open(&self.tenant().name, &self.identity().open)?;
         Ok(Issuing::parse(&text)?)
     }
 
@@ -245,7 +251,7 @@ impl Manager {
                 return Err(ManageError::ChangedMeanwhile);
             }
             let holders: Vec<_> = view.works.writers().map(|w| w.open).chain(view.works.recovery()).collect();
-            let config = SealedText::seal(&self.tenant.name, &text, &holders)?;
+            let config = SealedText::seal(&self.tenant().name, &text, &holders)?;
             Ok((vec![Event::ConfigUpdated(ConfigUpdated { config })], ()))
         })
         .await
@@ -268,13 +274,49 @@ impl Manager {
     /// # Errors
     /// [`ManageError`].
     pub async fn publish_snapshots(&self) -> Result<(), ManageError> {
-        let not_admitted = || ManageError::NotAdmitted(self.identity.name.clone());
-        let key = self.identity.sign.as_ref().ok_or_else(not_admitted)?;
+        let not_admitted = || ManageError::NotAdmitted(self.identity().name.clone());
+        let key = self.identity().sign.as_ref().ok_or_else(not_admitted)?;
         for kind in StreamKind::ALL {
-            let stream = self.tenant.stream(kind);
-            let start = certbus_core::chain::Chain::new(kind, self.tenant.pins.clone());
+            let stream = self.tenant().stream(kind);
+            let start = certbus_core::chain::Chain::new(kind, self.tenant().pins.clone());
             certbus_bus::compact::publish(&*stream.log, &*stream.snapshots, start, key, clock::now()).await?;
         }
+        Ok(())
+    }
+}
+
+impl Writer {
+    pub(crate) async fn view(&self) -> Result<tokio::sync::MutexGuard<'_, View>, ManageError> {
+        let mut view = self.view.lock().await;
+        self.tenant.refresh(&mut view).await?;
+        Ok(view)
+    }
+
+    pub(crate) async fn append(
+        &self,
+        view: &mut View,
+        kind: StreamKind,
+        events: Vec<Event>,
+    ) -> Result<(), ManageError> {
+        let not_admitted = || ManageError::NotAdmitted(self.identity.name.clone());
+        let key = self.identity.sign.as_ref().ok_or_else(not_admitted)?;
+        let chain = view.chain(kind);
+        let draft = Draft {
+            log: chain.log().or(view.certs.log()).ok_or_else(not_admitted)?,
+            stream: kind,
+            id: clock::batch_id(),
+            time: clock::now(),
+            actor: format!("manager:{}", self.identity.name),
+            source: self.source.clone(),
+            events,
+        };
+        let batch = Batch::sign(draft, chain.cursor(), key);
+        // What readers would refuse is never written: it would halt them all.
+        chain.clone().accept(&batch).map_err(FollowError::Chain)?;
+        crash::at(Step::Appending);
+        let batch = write::append_batch(&*self.tenant.stream(kind).log, chain.cursor(), batch).await?;
+        crash::at(Step::Appended);
+        view.accept(kind, &batch)?;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use certbus_core::crash::{self, Step};
 use certbus_core::spec::Challenge;
 use instant_acme::{ChallengeStatus, RetryPolicy};
 
@@ -34,10 +35,12 @@ impl AcmeCa {
         let mut set_up = Vec::new();
         let driven = self.drive(&mut order, planned, csr_der, solvers, &mut set_up);
         let outcome = tokio::time::timeout(COMPLETE_WITHIN, driven).await;
+        crash::at(Step::CleaningUp);
         if let Err(error) = solvers.clean_up(&set_up).await {
             // The certificate matters more; the caller has the plan on its log and can clean up again.
             tracing::warn!(order = order.url(), %error, "a challenge could not be removed");
         }
+        crash::at(Step::CleanedUp);
         let chain_pem = outcome.map_err(|_| IssueError::Timeout {
             what: format!("completing the order {}", order.url()),
             after: COMPLETE_WITHIN,
@@ -64,18 +67,24 @@ impl AcmeCa {
                     } else {
                         if set_up.is_empty() {
                             for challenge in planned {
+                                crash::at(Step::SettingUp);
                                 set_up.push(challenge.clone());
                                 solvers.present(challenge).await?;
+                                crash::at(Step::SetUp);
                             }
                             solvers.wait_until_visible(planned).await?;
+                            crash::at(Step::Visible);
                         }
                         let telling = tell(order, planned).await;
+                        crash::at(Step::Told);
                         told = telling.is_ok();
                         telling
                     }
                 }
                 OrderStatus::Ready if !finalized => {
+                    crash::at(Step::Finalizing);
                     let sent = with_nonce!(order.finalize_csr(csr_der));
+                    crash::at(Step::Finalized);
                     finalized = sent.is_ok();
                     sent
                 }

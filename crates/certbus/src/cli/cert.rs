@@ -150,10 +150,11 @@ impl Cert {
                         output::line(format!("{} {}", one.request.certificate, NameSet::new(&one.request.names)));
                     }
                 }
-                if renew_first || renew_all { renew(settings, &manager, due).await } else { Ok(()) }
+                if renew_first || renew_all { renew(settings, &manager, due, true).await } else { Ok(()) }
             }
             Self::Renew { id, .. } => {
                 let manager = wire::manager(settings).await?;
+                let by_due = id.is_none();
                 let due = match id {
                     Some(id) => vec![on_demand(&*manager.view().await?, id)?],
                     None => {
@@ -162,7 +163,7 @@ impl Cert {
                         ready(plan::all_due(&view.catalog, &view.work, &view.certs, clock::now()))
                     }
                 };
-                renew(settings, &manager, due).await
+                renew(settings, &manager, due, by_due).await
             }
             Self::Rm { id, yes } => remove(settings, id, yes).await,
             Self::Export(export) => export.run(settings).await,
@@ -443,7 +444,7 @@ async fn refresh_windows(manager: &Manager) -> Result<()> {
     Ok(())
 }
 
-async fn renew(settings: &Settings, manager: &Manager, due: Vec<Due>) -> Result<()> {
+async fn renew(settings: &Settings, manager: &Manager, due: Vec<Due>, by_due: bool) -> Result<()> {
     // A round of a manager: clients tell a quiet log from a dead one by this.
     manager.say_alive().await?;
     if due.is_empty() {
@@ -456,6 +457,8 @@ async fn renew(settings: &Settings, manager: &Manager, due: Vec<Due>) -> Result<
     for one in due {
         match manager.issue(&one, &issuers, &|step| output::remark(format!("  {step} …"))).await {
             Ok(outcome) => print_outcome(&outcome),
+            // Another manager is at it: this round has nothing to do for it.
+            Err(error @ ManageError::Claimed { .. }) if by_due => output::remark(error.to_string()),
             Err(error) if count == 1 => return Err(error.into()),
             Err(error) => {
                 output::error(&format!("{}: {error}", one.request.certificate));

@@ -9,12 +9,12 @@ use crate::shop::{Shop, eventually, openssl};
 /// Pebble asks one port for HTTP-01: one test at a time listens there.
 static HTTP01: Mutex<()> = Mutex::new(());
 
-fn service(name: &str) -> String {
+pub(crate) fn service(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run through ci/services.py -- cargo test"))
 }
 
 /// A shop with an account at Pebble, and Pebble's issuing root in roots.pem.
-fn shop(instance: &str, http01_port: &str) -> Shop {
+pub(crate) fn shop(instance: &str, http01_port: &str) -> Shop {
     let shop = Shop::empty();
     let directory = service(&format!("CERTBUS_TEST_{instance}"));
     let api_root = service("CERTBUS_TEST_PEBBLE_ROOT");
@@ -37,13 +37,13 @@ fn shop(instance: &str, http01_port: &str) -> Shop {
     shop
 }
 
-fn fresh(zone: &str) -> String {
+pub(crate) fn fresh(zone: &str) -> String {
     let stamp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
     format!("t{stamp:x}.{zone}")
 }
 
 /// Adds the DNS settings for the test's BIND.
-fn with_bind(shop: &Shop, secret: Option<&str>) {
+pub(crate) fn with_bind(shop: &Shop, secret: Option<&str>) {
     let key = service("CERTBUS_TEST_BIND_KEY");
     let (name, real) = key.split_once(':').unwrap();
     let server = service("CERTBUS_TEST_BIND");

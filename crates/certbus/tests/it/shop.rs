@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use certbus_bus::EventLog;
 use certbus_bus::sqlite::SqliteFile;
+use certbus_core::event::Event;
 use certbus_core::id::Cursor;
 
 pub(crate) struct Shop {
@@ -95,18 +96,22 @@ impl Shop {
 
     /// How many events of a kind are on the tenant's two streams.
     pub(crate) fn count(&self, kind: &str) -> usize {
+        self.events().iter().filter(|event| event.kind() == kind).count()
+    }
+
+    /// All events of the tenant's two streams.
+    pub(crate) fn events(&self) -> Vec<Event> {
         let path = self.data().join("log.db");
-        let count = async {
+        let read = async {
             let file = SqliteFile::open(&path, false).await.unwrap();
-            let mut found = 0;
+            let mut found = Vec::new();
             for stream in ["default/certs", "default/work"] {
                 let page = file.stream(stream).read(Cursor::START, usize::MAX).await.unwrap();
-                let events = page.batches.iter().flat_map(|batch| batch.events().unwrap());
-                found += events.filter(|event| event.kind() == kind).count();
+                found.extend(page.batches.iter().flat_map(|batch| batch.events().unwrap()));
             }
             found
         };
-        tokio::runtime::Runtime::new().unwrap().block_on(count)
+        tokio::runtime::Runtime::new().unwrap().block_on(read)
     }
 
     /// The id of the only managed certificate, and its version.
