@@ -11,10 +11,12 @@ The command finds them by environment variables:
     CERTBUS_TEST_PEBBLE_LOG          file: what it says, each issued certificate with its order among it
     CERTBUS_TEST_PEBBLE_NONCE        directory URL of a second one, which refuses a fifth of all nonces
     CERTBUS_TEST_PEBBLE_NONCE_MANAGEMENT
+    CERTBUS_TEST_PEBBLE_HALF         directory URL of another, which refuses half of all nonces (and …_MANAGEMENT)
     CERTBUS_TEST_PEBBLE_EAB          directory URL of a third one, which wants external account binding
     CERTBUS_TEST_PEBBLE_EAB_KEY      KEY_ID:HMAC_KEY that it takes
     CERTBUS_TEST_HTTP01_PORT         where the first asks for HTTP-01 (one at a time: tests take turns)
     CERTBUS_TEST_NONCE_HTTP01_PORT   where the second does
+    CERTBUS_TEST_HALF_HTTP01_PORT    and the one that refuses half
     CERTBUS_TEST_BIND                ADDRESS:PORT; authoritative for bind.test, alias.test and http.test; all CAs
                                      resolve through it; it also resolves knot.test
     CERTBUS_TEST_BIND_KEY            NAME:SECRET (hmac-sha256) for updates of bind.test
@@ -259,6 +261,11 @@ zone:
         self.environment["CERTBUS_TEST_PEBBLE_NONCE"] = url
         self.environment["CERTBUS_TEST_PEBBLE_NONCE_MANAGEMENT"] = management
         self.environment["CERTBUS_TEST_NONCE_HTTP01_PORT"] = http_port
+        half = {"PEBBLE_AUTHZREUSE": "0", "PEBBLE_WFE_NONCEREJECT": "50"}
+        url, management, http_port = self.pebble("pebble-half", api, bind_port, half)
+        self.environment["CERTBUS_TEST_PEBBLE_HALF"] = url
+        self.environment["CERTBUS_TEST_PEBBLE_HALF_MANAGEMENT"] = management
+        self.environment["CERTBUS_TEST_HALF_HTTP01_PORT"] = http_port
         key_id, mac = "certbus-eab", base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
         url, _, _ = self.pebble(
             "pebble-eab", api, bind_port, no_reuse,

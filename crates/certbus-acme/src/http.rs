@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::future::Future;
 use std::pin::Pin;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,15 +25,23 @@ use crate::error::{IssueError, Problem};
 
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const REPLAY_NONCE: &str = "replay-nonce";
 const LARGEST_ANSWER: usize = 1 << 20;
 const OUR_NAME: &str = concat!("certbus/", env!("CARGO_PKG_VERSION"));
 
 /// Asked again after this long where the CA does not say (RFC 9773 section 4.3.3).
 pub(crate) const DEFAULT_RETRY_AFTER: HeaderValue = HeaderValue::from_static("21600");
 
-/// A pooled HTTPS client.
+/// Nonces kept at most: more than requests are ever in flight.
+const NONCES: usize = 1024;
+
+/// A pooled HTTPS client, with the nonces that the CA gave and nobody has used yet (RFC 8555 section 6.5): all orders of
+/// an account share them, so that only the first request of all asks for one.
 #[derive(Clone)]
-pub(crate) struct Http(Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>);
+pub(crate) struct Http {
+    client: Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
+    nonces: Arc<Mutex<Vec<HeaderValue>>>,
+}
 
 impl Http {
     /// Trusts exactly `roots_pem` where given, else what the platform trusts.
@@ -58,7 +66,11 @@ impl Http {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECTED_WITHIN));
         let connector = builder.https_only().enable_http1().enable_http2().wrap_connector(tcp);
-        Ok(Self(Client::builder(TokioExecutor::new()).build(connector)))
+        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), nonces: Arc::default() })
+    }
+
+    fn nonces(&self) -> MutexGuard<'_, Vec<HeaderValue>> {
+        self.nonces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One request, answered in whole. Refusals other than of a nonce are errors here.
@@ -71,7 +83,7 @@ impl Http {
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(OUR_NAME));
         let unreachable = |cause: String| IssueError::Unreachable { url: url.clone(), cause };
         let whole = async {
-            let answer = self.0.request(request).await.map_err(|e| unreachable(innermost(&e)))?;
+            let answer = self.client.request(request).await.map_err(|e| unreachable(innermost(&e)))?;
             let (parts, body) = answer.into_parts();
             let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|e| unreachable(e.to_string()))?;
             Ok::<_, IssueError>((parts, body.to_bytes()))
@@ -101,8 +113,23 @@ impl HttpClient for Http {
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, instant_acme::Error>> + Send>> {
         let client = self.clone();
         Box::pin(async move {
+            // The library sends HEAD for nonces alone.
+            let for_nonce = request.method() == Method::HEAD;
+            if for_nonce && let Some(nonce) = client.nonces().pop() {
+                let (mut parts, ()) = http::Response::new(()).into_parts();
+                parts.headers.insert(REPLAY_NONCE, nonce);
+                return Ok(BytesResponse { parts, body: Box::new(Bytes::new()) });
+            }
             match client.send(request).await {
-                Ok((parts, body)) => Ok(BytesResponse { parts, body: Box::new(body) }),
+                Ok((mut parts, body)) => {
+                    if !for_nonce && let Some(nonce) = parts.headers.remove(REPLAY_NONCE) {
+                        let mut nonces = client.nonces();
+                        if nonces.len() < NONCES {
+                            nonces.push(nonce);
+                        }
+                    }
+                    Ok(BytesResponse { parts, body: Box::new(body) })
+                }
                 Err(error) => Err(instant_acme::Error::Other(Box::new(error))),
             }
         })

@@ -32,6 +32,13 @@ pub struct Due {
     pub newest: Option<Fingerprint>,
 }
 
+impl Due {
+    /// Whether its last failure lets it be tried at `now`.
+    pub fn is_ready(&self, now: Timestamp) -> bool {
+        self.not_before.is_none_or(|not_before| not_before <= now)
+    }
+}
+
 /// When `version` is to be renewed: at a moment of the CA's window that depends on the version alone (so that all
 /// managers agree and a fleet spreads, RFC 9773 section 4.2), else at two thirds of its life.
 pub fn renewal_point(version: &Version, window: Option<&RenewalWindowChanged>) -> Timestamp {

@@ -16,7 +16,7 @@ use crate::manager::{CONFLICTS, ManageError, Writer};
 use crate::tenant::View;
 
 /// Room for the envelope of a full batch: its head, and a hash for each event.
-const EVENTS_OF_A_BATCH: usize = MAX_BATCH - 16 * 1024;
+pub(crate) const EVENTS_OF_A_BATCH: usize = MAX_BATCH - 16 * 1024;
 
 /// What the envelope holds for each event.
 const HASH: usize = 72;
@@ -114,7 +114,7 @@ async fn append_some(writer: &Writer, waiting: &mut VecDeque<Entry>) {
             Err(error) => drop(entry.done.send(Err(error))),
             Ok(said) if said.is_empty() => drop(entry.done.send(Ok(()))),
             Ok(said) => {
-                let more: usize = said.iter().map(|event| event.encode().len() + HASH).sum();
+                let more: usize = said.iter().map(size_of).sum();
                 if size > 0 && size + more > EVENTS_OF_A_BATCH {
                     size = EVENTS_OF_A_BATCH + 1;
                     later.push_back(entry);
@@ -149,6 +149,11 @@ async fn append_some(writer: &Writer, waiting: &mut VecDeque<Entry>) {
         Err(ManageError::NotAdmitted(name)) => answer(chosen.into_iter(), || ManageError::NotAdmitted(name.clone())),
         Err(_) => answer(chosen.into_iter(), || ManageError::Stopped("appending")),
     }
+}
+
+/// What an event takes of a batch.
+pub(crate) fn size_of(event: &Event) -> usize {
+    event.encode().len() + HASH
 }
 
 fn answer(entries: impl Iterator<Item = Entry>, error: impl Fn() -> ManageError) {

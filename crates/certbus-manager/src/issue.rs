@@ -29,6 +29,9 @@ use crate::tenant::View;
 /// that. It only saves work: two who go on with one order harm nothing (invariant 3).
 const CLAIM: Duration = Duration::from_secs(60);
 
+/// A CA that offers no renewal windows is asked again after this: it may learn to.
+const NO_WINDOWS: Duration = Duration::from_secs(86400);
+
 /// However long a CA asks to wait, it is asked again after this.
 const LONGEST_WAIT: Duration = Duration::from_secs(7 * 86400);
 
@@ -421,17 +424,45 @@ impl Manager {
         .await
     }
 
+    /// Asks for the renewal window of the newest version, wherever it may have been issued. How long until it may be asked
+    /// for again; None if no CA answered.
+    pub(crate) async fn refresh_window(
+        &self,
+        request: &CertificateRequested,
+        issuers: &Issuers,
+    ) -> Result<Option<Duration>, ManageError> {
+        let chain = {
+            let view = self.view().await?;
+            let Some(version) = view.catalog.newest(request.certificate).cloned() else {
+                return Ok(None);
+            };
+            self.tenant().obtained(&view, &version).await?.map(|o| (o.chain.clone(), version.fingerprint))
+        };
+        let Some((chain, version)) = chain else {
+            return Ok(None);
+        };
+        let name = issuers.settings().ca_name(request.ca.as_deref())?;
+        match issuers.ca(&name).await {
+            Ok(ca) => Ok(self.read_window(request, &ca, &chain, version).await),
+            Err(error) => {
+                tracing::warn!(certificate = %request.certificate, "renewal window not read: {error}");
+                Ok(None)
+            }
+        }
+    }
+
     /// Reads the CA's renewal window and keeps it if it is news. A CA that does not answer here spoils nothing.
-    pub(crate) async fn read_window(
+    async fn read_window(
         &self,
         request: &CertificateRequested,
         ca: &Ca,
         chain_pem: &str,
         version: Hash,
-    ) -> Option<RenewalWindowChanged> {
+    ) -> Option<Duration> {
         let id = request.certificate;
         let window = match ca.renewal_window(chain_pem).await {
-            Ok(window) => window?,
+            Ok(Some(window)) => window,
+            Ok(None) => return Some(NO_WINDOWS),
             Err(error) => {
                 tracing::warn!(certificate = %id, "renewal window not read, two thirds of life are taken: {error}");
                 return None;
@@ -439,37 +470,14 @@ impl Manager {
         };
         let (start, end) = (window.start, window.end);
         let found = RenewalWindowChanged { certificate: id, version, start, end, explanation: window.explanation_url };
-        let kept = self
-            .record_for(StreamKind::Work, id, {
-                let found = found.clone();
-                move |view| {
-                    let news = view.work.window(id) != Some(&found);
-                    Ok((if news { vec![Event::RenewalWindowChanged(found.clone())] } else { Vec::new() }, ()))
-                }
-            })
-            .await;
-        if let Err(error) = kept {
+        let kept = self.record_for(StreamKind::Work, id, move |view| {
+            let news = view.work.window(id) != Some(&found);
+            Ok((if news { vec![Event::RenewalWindowChanged(found.clone())] } else { Vec::new() }, ()))
+        });
+        if let Err(error) = kept.await {
             tracing::warn!(certificate = %id, "renewal window not kept: {error}");
         }
-        Some(found)
-    }
-
-    /// Asks the CA for the renewal window of a version that is there.
-    ///
-    /// # Errors
-    /// [`ManageError::Follow`].
-    pub async fn refresh_window(&self, request: &CertificateRequested, ca: &Ca) -> Result<(), ManageError> {
-        let chain = {
-            let view = self.view().await?;
-            let Some(version) = view.catalog.newest(request.certificate).cloned() else {
-                return Ok(());
-            };
-            self.tenant().obtained(&view, &version).await?.map(|o| (o.chain.clone(), version.fingerprint))
-        };
-        if let Some((chain, version)) = chain {
-            self.read_window(request, ca, &chain, version).await;
-        }
-        Ok(())
+        Some(window.retry_after)
     }
 
     async fn fail(&self, due: &Due, error: &ManageError) -> Result<(), ManageError> {

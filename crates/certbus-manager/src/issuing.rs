@@ -152,12 +152,21 @@ pub struct LocalSolvers {
     pub dns01_exec: Option<PathBuf>,
 }
 
+/// One that could not be reached is left alone for this long: a thousand orders need not each find that out.
+const CONNECT_AGAIN: Duration = Duration::from_secs(20);
+
+#[derive(Debug)]
+enum Connection {
+    Made(Arc<Ca>),
+    Failed(std::time::Instant, Arc<ManageError>),
+}
+
 /// The settings at work: connected CAs, each asked for once, and the solvers of this process.
 #[derive(Debug)]
 pub struct Issuers {
     settings: Issuing,
     solvers: Solvers,
-    connected: tokio::sync::Mutex<BTreeMap<String, Arc<Ca>>>,
+    connected: tokio::sync::Mutex<BTreeMap<String, Connection>>,
 }
 
 impl Issuers {
@@ -186,12 +195,25 @@ impl Issuers {
     /// As [`Issuing::connect`].
     pub async fn ca(&self, name: &str) -> Result<Arc<Ca>, ManageError> {
         let mut connected = self.connected.lock().await;
-        if let Some(ca) = connected.get(name) {
-            return Ok(ca.clone());
+        match connected.get(name) {
+            Some(Connection::Made(ca)) => return Ok(ca.clone()),
+            Some(Connection::Failed(at, error)) if at.elapsed() < CONNECT_AGAIN => {
+                return Err(ManageError::Connect(error.clone()));
+            }
+            _ => {}
         }
-        let ca = Arc::new(self.settings.connect(name).await?);
-        connected.insert(name.to_owned(), ca.clone());
-        Ok(ca)
+        let (made, result) = match self.settings.connect(name).await {
+            Ok(ca) => {
+                let ca = Arc::new(ca);
+                (Connection::Made(ca.clone()), Ok(ca))
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                (Connection::Failed(std::time::Instant::now(), error.clone()), Err(ManageError::Connect(error)))
+            }
+        };
+        connected.insert(name.to_owned(), made);
+        result
     }
 
     /// The CA that an order was placed at, with its account. None if the settings have one of them no more.

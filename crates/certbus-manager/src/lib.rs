@@ -6,8 +6,11 @@ pub mod ceremony;
 pub mod clock;
 pub mod issue;
 pub mod issuing;
+pub mod keeper;
 pub mod manager;
+pub mod round;
 pub mod tenant;
+pub mod windows;
 
 pub use issuing::{Issuing, LocalSolvers, SettingsError};
 pub use manager::{ManageError, Manager};

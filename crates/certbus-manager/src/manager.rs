@@ -1,5 +1,6 @@
 //! A manager at work on one tenant: the only place that appends. Several may run at once; the log decides.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use certbus_acme::IssueError;
@@ -15,6 +16,7 @@ use certbus_core::identity::Identity;
 use certbus_core::key::SigningKey;
 use certbus_core::name::NameSet;
 use certbus_core::seal::{SealError, SealedText};
+use certbus_core::snapshot::Manifest;
 use certbus_core::time::Timestamp;
 use certbus_core::x509::ChainPemError;
 use tokio::sync::Mutex;
@@ -64,6 +66,9 @@ pub enum ManageError {
     /// The CA or a solver.
     #[error(transparent)]
     Issue(#[from] IssueError),
+    /// A CA could not be connected to: the same answer for everybody who needs it.
+    #[error(transparent)]
+    Connect(Arc<ManageError>),
     /// What the CA issued does not hold.
     #[error("what the CA issued is not what was ordered: {0}")]
     BadChain(#[from] ChainPemError),
@@ -207,6 +212,42 @@ impl Manager {
         .await
     }
 
+    /// As [`Manager::request`] for many, in as few batches as hold them.
+    ///
+    /// # Errors
+    /// [`ManageError`].
+    pub async fn request_all(&self, wanted: Vec<CertificateRequested>) -> Result<Vec<CertificateId>, ManageError> {
+        let mut ids = Vec::with_capacity(wanted.len());
+        let mut rest = wanted.as_slice();
+        while !rest.is_empty() {
+            let mut size = 0;
+            let fits = |one: &&CertificateRequested| {
+                size += appender::size_of(&Event::CertificateRequested((*one).clone()));
+                size <= appender::EVENTS_OF_A_BATCH
+            };
+            let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            rest = later;
+            let more = self.record(StreamKind::Work, |view| {
+                let (mut events, mut ids) = (Vec::new(), Vec::new());
+                let mut new: HashMap<NameSet, CertificateId> = HashMap::new();
+                let known: HashMap<NameSet, CertificateId> =
+                    view.work.requests().into_iter().map(|r| (NameSet::new(&r.names), r.certificate)).collect();
+                for one in some {
+                    let names = NameSet::new(&one.names);
+                    let id = known.get(&names).or_else(|| new.get(&names)).copied();
+                    ids.push(id.unwrap_or_else(|| {
+                        events.push(Event::CertificateRequested(one.clone()));
+                        new.insert(names, one.certificate);
+                        one.certificate
+                    }));
+                }
+                Ok((events, ids))
+            });
+            ids.extend(more.await?);
+        }
+        Ok(ids)
+    }
+
     /// Ends a managed certificate: it is renewed no more, and load balancers stop serving it. `work` is told first, so
     /// that who publishes at the same time sees it.
     ///
@@ -267,6 +308,20 @@ impl Manager {
             Ok((if quiet { vec![Event::Alive] } else { Vec::new() }, quiet))
         })
         .await
+    }
+
+    /// How many batches of `certs` or `work`, whichever has more, came after its newest snapshot.
+    ///
+    /// # Errors
+    /// [`ManageError::Follow`].
+    pub async fn batches_since_snapshot(&self) -> Result<u64, ManageError> {
+        let mut most = 0;
+        for kind in StreamKind::ALL {
+            let manifest = self.tenant().stream(kind).snapshots.manifest().await.map_err(FollowError::Log)?;
+            let through = manifest.and_then(|text| Manifest::parse(&text).ok()).map_or(0, |m| m.cursor.seq);
+            most = most.max(self.view().await?.chain(kind).cursor().seq.saturating_sub(through));
+        }
+        Ok(most)
     }
 
     /// Writes snapshots of both streams, for whoever starts next.

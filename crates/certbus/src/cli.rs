@@ -9,7 +9,10 @@ pub(crate) mod exit;
 mod export;
 mod init;
 mod keys;
+mod mk;
 pub(crate) mod output;
+mod renew;
+mod serve;
 mod stream;
 
 use std::path::PathBuf;
@@ -78,6 +81,8 @@ enum Command {
     /// The log itself.
     #[command(subcommand)]
     Stream(stream::StreamCommand),
+    /// Renew whatever is due, for as long as it runs (or once, for cron).
+    Serve(serve::Serve),
     /// An HTTPS server that serves managed certificates: a model for your own.
     ExampleServer(example_server::ExampleServer),
     /// Print a completion script for a shell.
@@ -106,6 +111,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Manager(command) => command.run(&settings()?).await,
         Command::Tenant(command) => command.run(&settings()?).await,
         Command::Stream(command) => command.run(&settings()?).await,
+        Command::Serve(serve) => serve.run(&settings()?).await,
         Command::ExampleServer(server) => server.run(&settings()?).await,
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();

@@ -11,6 +11,8 @@ mod kills;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod many;
+#[cfg(test)]
 mod pebble;
 #[cfg(test)]
 mod processes;

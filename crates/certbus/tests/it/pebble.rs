@@ -13,6 +13,17 @@ pub(crate) fn service(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run through ci/services.py -- cargo test"))
 }
 
+/// A shop with an account at one of the Pebbles, and its turn to be asked by HTTP-01.
+pub(crate) fn shop_for(instance: &str) -> (Shop, std::sync::MutexGuard<'static, ()>) {
+    let turn = HTTP01.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let port = match instance {
+        "PEBBLE" => "CERTBUS_TEST_HTTP01_PORT",
+        "PEBBLE_HALF" => "CERTBUS_TEST_HALF_HTTP01_PORT",
+        _ => "CERTBUS_TEST_NONCE_HTTP01_PORT",
+    };
+    (shop(instance, port), turn)
+}
+
 /// A shop with an account at Pebble, and Pebble's issuing root in roots.pem.
 pub(crate) fn shop(instance: &str, http01_port: &str) -> Shop {
     let shop = Shop::empty();

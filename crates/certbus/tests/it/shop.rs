@@ -114,6 +114,20 @@ impl Shop {
         tokio::runtime::Runtime::new().unwrap().block_on(read)
     }
 
+    /// The managers whose batches obtained something.
+    pub(crate) fn obtained_by(&self) -> std::collections::BTreeSet<String> {
+        let path = self.data().join("log.db");
+        let read = async {
+            let file = SqliteFile::open(&path, false).await.unwrap();
+            let page = file.stream("default/certs").read(Cursor::START, usize::MAX).await.unwrap();
+            let obtains = |batch: &&certbus_core::batch::Batch| {
+                batch.events().unwrap().iter().any(|event| event.kind() == "CertificateObtained")
+            };
+            page.batches.iter().filter(obtains).map(|batch| batch.envelope().actor.clone()).collect()
+        };
+        tokio::runtime::Runtime::new().unwrap().block_on(read)
+    }
+
     /// The id of the only managed certificate, and its version.
     pub(crate) fn only(&self) -> (String, String) {
         let listed = self.ok(&["cert", "ls", "--json"]).out;

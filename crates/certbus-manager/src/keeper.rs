@@ -1,0 +1,232 @@
+//! A manager that is left alone: whatever is due is issued, many at once, until it is told to stop. One slow order holds
+//! nothing else up.
+
+use std::collections::{HashSet, VecDeque};
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certbus_core::id::{CertificateId, Cursor, StreamKind};
+use certbus_core::plan::Due;
+use futures::StreamExt;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::issue::Outcome;
+use crate::issuing::{Issuers, LocalSolvers};
+use crate::manager::{ManageError, Manager};
+use crate::round::AT_ONCE;
+use crate::windows::Windows;
+
+/// What is due is looked for at least this often.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// And at most this often, however busy the log is.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+
+/// Orders under way when it is told to stop are given this long.
+const ENDING: Duration = Duration::from_secs(15);
+
+/// A snapshot is written when this many batches came after the last one.
+const SNAPSHOT_AFTER: u64 = 1000;
+
+/// Keeps everything renewed.
+#[derive(Debug)]
+pub struct Keeper {
+    manager: Arc<Manager>,
+    local: LocalSolvers,
+    windows: Windows,
+    issuers: Option<Arc<Issuers>>,
+    waiting: VecDeque<Due>,
+    under_way: HashSet<CertificateId>,
+    flights: JoinSet<Flight>,
+    /// What was said last of why it cannot look, so that it is said once.
+    said: Option<String>,
+}
+
+/// How an issuance of this keeper ended.
+type Flight = (Due, Result<Outcome, ManageError>);
+
+/// What one round did.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// How many were issued.
+    pub issued: usize,
+    /// Which were not, and why.
+    pub failed: Vec<(CertificateId, ManageError)>,
+}
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.issued, self.failed.len()) {
+            (0, 0) => f.write_str("nothing was due"),
+            (issued, 0) => write!(f, "{issued} issued"),
+            (issued, failed) => write!(f, "{issued} issued, {failed} failed"),
+        }
+    }
+}
+
+impl Keeper {
+    /// For `manager`, with what this machine brings.
+    pub fn new(manager: Manager, local: LocalSolvers, windows: Windows) -> Self {
+        Self {
+            manager: Arc::new(manager),
+            local,
+            windows,
+            issuers: None,
+            waiting: VecDeque::new(),
+            under_way: HashSet::new(),
+            flights: JoinSet::new(),
+            said: None,
+        }
+    }
+
+    /// One round: everything that is due by now, to its end.
+    ///
+    /// # Errors
+    /// [`ManageError`] if it cannot be found out what is due; failures of single certificates are in the answer.
+    pub async fn round(&mut self) -> Result<Round, ManageError> {
+        self.look().await?;
+        let mut round = Round::default();
+        self.start();
+        while let Some(flight) = self.flights.join_next().await {
+            match self.land(flight) {
+                Some((_, Ok(_))) => round.issued += 1,
+                Some((due, Err(error))) => round.failed.push((due.request.certificate, error)),
+                None => {}
+            }
+            self.start();
+        }
+        self.keep_snapshot().await;
+        Ok(round)
+    }
+
+    /// Until `stop`; orders under way are then given a little time.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let from = self.manager.view().await.map_or(Cursor::START, |view| view.works.cursor());
+        let mut pages = self.manager.tenant().stream(StreamKind::Work).log.watch(from);
+        let (mut looked, mut at) = (None::<Instant>, Instant::now());
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                () = tokio::time::sleep_until(at) => {
+                    self.look_and_say().await;
+                    self.start();
+                    looked = Some(Instant::now());
+                    at = Instant::now() + LOOK_EVERY;
+                }
+                // What another wrote may have made something due.
+                _ = pages.next() => {
+                    at = at.min(looked.map_or_else(Instant::now, |looked| looked + LOOK_AT_MOST_EVERY));
+                }
+                Some(flight) = self.flights.join_next() => {
+                    if let Some((due, Err(ManageError::Claimed { .. }))) = self.land(flight) {
+                        tracing::debug!(certificate = %due.request.certificate, "another manager is at it");
+                    }
+                    self.start();
+                }
+            }
+        }
+        self.waiting.clear();
+        let landing = async { while self.flights.join_next().await.is_some() {} };
+        if tokio::time::timeout(ENDING, landing).await.is_err() {
+            tracing::warn!("stopped with orders under way: the next manager goes on with them");
+        }
+    }
+
+    async fn look_and_say(&mut self) {
+        let outcome = match self.look().await {
+            Ok(()) => {
+                self.keep_snapshot().await;
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        match &outcome {
+            Some(error) if self.said.as_ref() != Some(error) => tracing::error!("cannot look for what is due: {error}"),
+            None if self.said.is_some() => tracing::info!("what is due can be seen again"),
+            _ => {}
+        }
+        self.said = outcome;
+    }
+
+    /// Finds what is due, ready, unclaimed and not under way here.
+    async fn look(&mut self) -> Result<(), ManageError> {
+        let settings = self.manager.settings().await?;
+        let known = self.issuers.as_ref().is_some_and(|issuers| *issuers.settings() == settings);
+        if !known {
+            // Two sets of solvers would ask for the same port: the last flights with the old ones land first.
+            if !self.flights.is_empty() {
+                return Ok(());
+            }
+            self.issuers = Some(Arc::new(Issuers::new(settings, &self.local)?));
+        }
+        self.manager.say_alive().await?;
+        if let Some(issuers) = self.issuers.clone() {
+            self.manager.refresh_windows(&issuers, &mut self.windows).await?;
+        }
+        let due = self.manager.due().await?;
+        let (now, me) = (clock::now(), &self.manager.identity().name);
+        let view = self.manager.view().await?;
+        let free = |due: &Due| {
+            let id = due.request.certificate;
+            let claimed = view.work.claim(id).is_some_and(|claim| claim.by != *me && claim.until > now);
+            due.is_ready(now) && !claimed && !self.under_way.contains(&id)
+        };
+        let mut free: Vec<Due> = due.into_iter().filter(free).collect();
+        // Managers that look at the same time begin at different places, and so share the work.
+        let from = usize::from(u16::from_le_bytes(clock::random())) % free.len().max(1);
+        free.rotate_left(from);
+        self.waiting = free.into();
+        Ok(())
+    }
+
+    fn start(&mut self) {
+        let Some(issuers) = &self.issuers else { return };
+        while self.under_way.len() < AT_ONCE
+            && let Some(due) = self.waiting.pop_front()
+        {
+            self.under_way.insert(due.request.certificate);
+            let (manager, issuers) = (self.manager.clone(), issuers.clone());
+            self.flights.spawn(async move {
+                let result = manager.issue(&due, &issuers, &|_| ()).await;
+                (due, result)
+            });
+        }
+    }
+
+    fn land(&mut self, flight: Result<Flight, tokio::task::JoinError>) -> Option<Flight> {
+        let (due, result) = match flight {
+            Ok(flight) => flight,
+            Err(error) => {
+                tracing::error!("an issuance ended by itself: {error}");
+                // Which one is not said; all are looked at anew.
+                self.under_way.clear();
+                return None;
+            }
+        };
+        self.under_way.remove(&due.request.certificate);
+        let (id, names) = (due.request.certificate, certbus_core::name::NameSet::new(&due.request.names));
+        match &result {
+            Ok(outcome) => tracing::info!(certificate = %id, %names, version = %outcome.version, "issued"),
+            Err(ManageError::Claimed { .. }) => {}
+            Err(error) => tracing::warn!(certificate = %id, %names, attempt = due.attempt, "not issued: {error}"),
+        }
+        Some((due, result))
+    }
+
+    async fn keep_snapshot(&self) {
+        let kept = async {
+            if self.manager.batches_since_snapshot().await? >= SNAPSHOT_AFTER {
+                self.manager.publish_snapshots().await?;
+            }
+            Ok::<_, ManageError>(())
+        };
+        if let Err(error) = kept.await {
+            tracing::warn!("no snapshot was written: {error}");
+        }
+    }
+}
