@@ -32,7 +32,7 @@ pub async fn publish(
         for (place, event) in places(batch, events) {
             match stream {
                 StreamKind::Certs => drop(catalog.apply(place, event)),
-                StreamKind::Work => work.apply(place, event),
+                StreamKind::Work => work.apply(place, batch.envelope().time, event),
             }
         }
         kept.push((batch.clone(), events.to_vec()));

@@ -177,6 +177,9 @@ pub struct IssuanceFailed {
     pub problem: String,
     /// When to try again.
     pub retry_at: Timestamp,
+    /// The name whose control could not be shown, if that was it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<DnsName>,
 }
 
 /// The issuing settings changed.

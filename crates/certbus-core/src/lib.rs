@@ -2,10 +2,12 @@
 //!
 //! Read in this order: [`event`] (what is said), [`batch`] (how it is signed and chained), [`statement`] and [`authority`]
 //! (what the authority says, and how it comes to say it), [`chain`] (how a reader checks it), [`catalog`] and [`work`] (what is known after folding it),
-//! [`plan`] (what is to be done next).
+//! [`plan`] (what is due), [`agenda`] (what of it is done now, and what waits for what).
 
+pub mod agenda;
 pub mod authority;
 pub mod batch;
+pub mod budget;
 pub mod catalog;
 pub mod chain;
 pub mod crash;

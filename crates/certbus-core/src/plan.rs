@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::catalog::{Catalog, Version};
 use crate::chain::Chain;
 use crate::event::{CertificateRequested, Reason, RenewalWindowChanged};
-use crate::id::Fingerprint;
+use crate::id::{CertificateId, Fingerprint};
 use crate::time::Timestamp;
 use crate::work::Work;
 
@@ -14,6 +14,9 @@ pub const FIRST_RETRY: Duration = Duration::from_secs(60);
 
 /// No retry waits longer.
 pub const LAST_RETRY: Duration = Duration::from_secs(12 * 3600);
+
+/// The part of their life over which renewals are spread.
+pub const SPREAD: f64 = 0.02;
 
 /// A managed certificate that needs issuing now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,23 +35,18 @@ pub struct Due {
     pub newest: Option<Fingerprint>,
 }
 
-impl Due {
-    /// Whether its last failure lets it be tried at `now`.
-    pub fn is_ready(&self, now: Timestamp) -> bool {
-        self.not_before.is_none_or(|not_before| not_before <= now)
-    }
-}
-
 /// When `version` is to be renewed: at a moment of the CA's window that depends on the version alone (so that all
-/// managers agree and a fleet spreads, RFC 9773 section 4.2), else at two thirds of its life.
+/// managers agree and a fleet spreads, RFC 9773 section 4.2), else at two thirds of its life, or up to [`SPREAD`] before:
+/// what was issued at one time is not all renewed at one time.
 pub fn renewal_point(version: &Version, window: Option<&RenewalWindowChanged>) -> Timestamp {
+    let draw = version.fingerprint.as_bytes().first_chunk::<8>().map_or(0, |first| u64::from_le_bytes(*first));
     if let Some(window) = window.filter(|window| window.version == version.fingerprint) {
         let width = window.end.since(window.start).as_millis() as u64;
-        let draw = version.fingerprint.as_bytes().first_chunk::<8>().map_or(0, |first| u64::from_le_bytes(*first));
         return window.start.plus(Duration::from_millis(if width == 0 { 0 } else { draw % width }));
     }
     let life = version.not_after.since(version.not_before);
-    version.not_before.plus(life * 2 / 3)
+    let drawn = f64::from((draw >> 32) as u32) / f64::from(u32::MAX);
+    version.not_before.plus(life * 2 / 3).minus(life.mul_f64(SPREAD * drawn))
 }
 
 /// Why `request` must be issued at `now`, if it must.
@@ -86,6 +84,14 @@ pub fn due(
     })
 }
 
+/// Whether the CA asks for a replacement at once: its window for the newest version has passed although two thirds of life
+/// have not. An incident at the CA, most likely.
+pub fn is_asked_for(catalog: &Catalog, work: &Work, id: CertificateId, now: Timestamp) -> bool {
+    let Some(version) = catalog.newest(id) else { return false };
+    let window = work.window(id).filter(|window| window.version == version.fingerprint);
+    window.is_some_and(|window| window.end < now) && now < renewal_point(version, None)
+}
+
 /// Everything that is due at `now`, the longest due first.
 pub fn all_due(catalog: &Catalog, work: &Work, chain: &Chain, now: Timestamp) -> Vec<Due> {
     let mut found: Vec<Due> =
@@ -103,7 +109,7 @@ pub fn retry_delay(attempt: u32) -> Duration {
 mod tests {
     use super::*;
     use crate::catalog::Place;
-    use crate::id::{CertificateId, Hash, RingId};
+    use crate::id::{Hash, RingId};
     use crate::name::NameSet;
 
     fn version(days: u64) -> Version {
@@ -127,7 +133,7 @@ mod tests {
             let version = version(days);
             let point = renewal_point(&version, None);
             let lived = point.since(version.not_before).as_secs_f64() / (days as f64 * 86400.0);
-            assert!((lived - 2.0 / 3.0).abs() < 0.001, "{days} days: {lived}");
+            assert!((2.0 / 3.0 - SPREAD - 1e-6..=2.0 / 3.0).contains(&lived), "{days} days: {lived}");
         }
     }
 

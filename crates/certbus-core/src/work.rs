@@ -1,14 +1,17 @@
 //! What is known after folding the `work` stream: what is wanted, which orders are open, what failed, and the settings.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use crate::budget::{Exempt, MEMORY, Ordered};
 use crate::catalog::{Catalog, Place};
 use crate::event::{
-    CertificateRequested, ConfigUpdated, Event, IssuanceClaimed, IssuanceFailed, OrderPlaced, RenewalWindowChanged,
+    CertificateRequested, ConfigUpdated, Event, IssuanceClaimed, IssuanceFailed, OrderPlaced, Reason,
+    RenewalWindowChanged,
 };
 use crate::id::CertificateId;
 use crate::name::NameSet;
+use crate::time::Timestamp;
 
 /// The work of a tenant.
 #[derive(Clone, Debug, Default)]
@@ -19,11 +22,12 @@ pub struct Work {
     failures: HashMap<CertificateId, (Place, IssuanceFailed)>,
     windows: HashMap<CertificateId, (Place, RenewalWindowChanged)>,
     config: Option<(Place, ConfigUpdated)>,
+    ordered: VecDeque<Ordered>,
 }
 
 impl Work {
-    /// Applies one event.
-    pub fn apply(&mut self, place: Place, event: &Event) {
+    /// Applies one event of a batch that was written at `time`.
+    pub fn apply(&mut self, place: Place, time: Timestamp, event: &Event) {
         match event {
             Event::CertificateRequested(e) => {
                 self.requested.insert(e.certificate, (place, e.clone()));
@@ -31,7 +35,10 @@ impl Work {
             Event::IssuanceClaimed(e) => {
                 self.claims.insert(e.certificate, (place, e.clone()));
             }
-            Event::OrderPlaced(e) => self.orders.push((place, e.clone())),
+            Event::OrderPlaced(e) => {
+                self.remember(time, e);
+                self.orders.push((place, e.clone()));
+            }
             Event::OrderEnded(e) => {
                 self.orders.retain(|(_, open)| open.order != e.order || open.certificate != e.certificate);
                 if e.version.is_some() {
@@ -57,6 +64,31 @@ impl Work {
             }
             _ => {}
         }
+    }
+
+    fn remember(&mut self, at: Timestamp, placed: &OrderPlaced) {
+        let in_window = self.window(placed.certificate).is_some_and(|window| window.start <= at);
+        let exempt = match placed.reason {
+            Reason::New => Exempt::Nothing,
+            _ if in_window => Exempt::Everything,
+            _ => Exempt::AllButNames,
+        };
+        while self.ordered.front().is_some_and(|first| first.at < at.minus(MEMORY)) {
+            self.ordered.pop_front();
+        }
+        let (ca, names) = (placed.ca.clone(), NameSet::new(&placed.names));
+        self.ordered.push_back(Ordered { at, ca, names, exempt });
+    }
+
+    /// Orders of the last days, as far back as CAs count ([`MEMORY`]) and as this fold has seen: a snapshot has none that
+    /// are ended.
+    pub fn ordered(&self) -> &VecDeque<Ordered> {
+        &self.ordered
+    }
+
+    /// The last failures of all certificates that have one since their last success.
+    pub fn failures(&self) -> impl Iterator<Item = &IssuanceFailed> {
+        self.failures.values().map(|(_, failure)| failure)
     }
 
     /// What is wanted of a managed certificate.

@@ -226,7 +226,7 @@ impl Manager {
         Ok(())
     }
 
-    /// Orders anew.
+    /// Orders anew: at the first CA that issues it.
     async fn order(
         &self,
         due: &Due,
@@ -234,9 +234,41 @@ impl Manager {
         replaces: Option<Arc<Version>>,
         progress: Progress<'_>,
     ) -> Result<Outcome, ManageError> {
-        let name = issuers.settings().ca_name(due.request.ca.as_deref())?;
-        let ca = issuers.ca(&name).await?;
-        match self.place_order(due, &name, &ca, replaces, progress).await? {
+        let mut names = issuers.settings().ca_names(due.request.ca.as_deref())?.into_iter().peekable();
+        let mut failed = Vec::new();
+        while let Some(name) = names.next() {
+            match self.order_from(&name, due, issuers, replaces.clone(), progress).await {
+                // An order that is still open may yet become a certificate: it is not given up for another CA.
+                Err(error)
+                    if names.peek().is_some()
+                        && error.is_the_cas()
+                        && self.view().await?.work.open_order(due.request.certificate).is_none() =>
+                {
+                    tracing::warn!(certificate = %due.request.certificate, "{name} does not issue: {error}");
+                    progress(&format!("{name} does not issue: {error}"));
+                    failed.push((name, error));
+                }
+                Err(error) if failed.is_empty() => return Err(error),
+                Err(error) => {
+                    failed.push((name, error));
+                    return Err(ManageError::EveryCa(failed));
+                }
+                Ok(outcome) => return Ok(outcome),
+            }
+        }
+        Err(ManageError::EveryCa(failed))
+    }
+
+    async fn order_from(
+        &self,
+        name: &str,
+        due: &Due,
+        issuers: &Issuers,
+        replaces: Option<Arc<Version>>,
+        progress: Progress<'_>,
+    ) -> Result<Outcome, ManageError> {
+        let ca = issuers.ca(name).await?;
+        match self.place_order(due, name, &ca, replaces, progress).await? {
             Placed::Order(placed, order) => self.finish(due, issuers, &ca, &placed, *order, progress).await,
             Placed::Overtaken => {
                 progress("another process has issued it meanwhile");
@@ -441,14 +473,20 @@ impl Manager {
         let Some((chain, version)) = chain else {
             return Ok(None);
         };
-        let name = issuers.settings().ca_name(request.ca.as_deref())?;
-        match issuers.ca(&name).await {
-            Ok(ca) => Ok(self.read_window(request, &ca, &chain, version).await),
-            Err(error) => {
-                tracing::warn!(certificate = %request.certificate, "renewal window not read: {error}");
-                Ok(None)
+        // A fallback may have issued it: the first that knows the certificate answers.
+        let mut wait = None;
+        for name in issuers.settings().ca_names(request.ca.as_deref())? {
+            match issuers.ca(&name).await {
+                Ok(ca) => wait = self.read_window(request, &ca, &chain, version).await,
+                Err(error) => {
+                    tracing::warn!(certificate = %request.certificate, "renewal window not read: {error}");
+                }
+            }
+            if self.view().await?.work.window(request.certificate).is_some_and(|window| window.version == version) {
+                break;
             }
         }
+        Ok(wait)
     }
 
     /// Reads the CA's renewal window and keeps it if it is news. A CA that does not answer here spoils nothing.
@@ -481,19 +519,18 @@ impl Manager {
     }
 
     async fn fail(&self, due: &Due, error: &ManageError) -> Result<(), ManageError> {
-        let asked = match error {
-            ManageError::Issue(issue) => issue.retry_after(),
-            ManageError::Claimed { .. } | ManageError::UnknownCertificate(_) | ManageError::NoRecipient => {
-                return Ok(());
-            }
-            _ => None,
-        };
+        if matches!(error, ManageError::Claimed { .. } | ManageError::UnknownCertificate(_) | ManageError::NoRecipient)
+        {
+            return Ok(());
+        }
+        let asked = error.retry_after();
         let wait = asked.unwrap_or_default().min(LONGEST_WAIT).max(plan::retry_delay(due.attempt));
         let failed = IssuanceFailed {
             certificate: due.request.certificate,
             attempt: due.attempt,
             problem: problem(error),
             retry_at: clock::now().plus(wait),
+            name: error.failed_name().cloned(),
         };
         let id = due.request.certificate;
         self.record_for(StreamKind::Work, id, move |_| Ok((vec![Event::IssuanceFailed(failed.clone())], ()))).await

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certbus_acme::{
-    AcmeCa, Ca, Dns01, Dns01Provider, ExecHook, Http01, InternalCa, Propagation, Rfc2136, Solvers, TsigAlgorithm,
+    AcmeCa, Ca, Dns01, Dns01Provider, Eab, ExecHook, Http01, InternalCa, Propagation, Rfc2136, Solvers, TsigAlgorithm,
     TsigKey,
 };
+use certbus_core::budget::{self, Limits};
 use certbus_core::event::OrderPlaced;
 use certbus_core::spec::Challenge;
 use secrecy::{ExposeSecret, SecretString};
@@ -40,6 +41,9 @@ pub struct Issuing {
     /// The CA that is used unless a certificate names another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_ca: Option<String>,
+    /// CAs that are asked in this order when that one does not issue. A certificate that names its CA has no other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallback: Vec<String>,
     /// How control is shown unless a certificate names another way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<Challenge>,
@@ -66,6 +70,15 @@ pub struct CaSettings {
     /// PEM of the roots that the CA's own API is trusted by; absent: the public ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roots: Option<String>,
+    /// External account binding, which some CAs want for registering: the key's identifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eab_key_id: Option<String>,
+    /// External account binding: the MAC key in base64url. Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eab_key: Option<Secret>,
+    /// What the CA lets an account order; absent: Let's Encrypt's for Let's Encrypt, none for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
     /// The account, as registering gave it. Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<Secret>,
@@ -251,7 +264,7 @@ fn wrong(what: impl Into<String>) -> SettingsError {
 pub const LOCAL_KEYS: [&str; 7] = ["data", "log", "identity", "trust", "http01", "exec", "web"];
 
 /// Keys of the issuing settings: in certbus.toml they are in the wrong place.
-pub const ISSUING_KEYS: [&str; 4] = ["default_ca", "challenge", "ca", "dns01"];
+pub const ISSUING_KEYS: [&str; 5] = ["default_ca", "fallback", "challenge", "ca", "dns01"];
 
 impl Issuing {
     /// Parses TOML. Errors name the line and never quote it: it may hold a secret.
@@ -288,6 +301,7 @@ impl Issuing {
         };
         for ca in shown.ca.values_mut() {
             mask(&mut ca.account);
+            mask(&mut ca.eab_key);
             mask(&mut ca.key);
         }
         if let Some(dns01) = &mut shown.dns01 {
@@ -314,6 +328,7 @@ impl Issuing {
             let old = before.ca.get(name);
             restore(format!("ca.{name}.account"), &mut ca.account, old.and_then(|ca| ca.account.as_ref()));
             restore(format!("ca.{name}.key"), &mut ca.key, old.and_then(|ca| ca.key.as_ref()));
+            restore(format!("ca.{name}.eab_key"), &mut ca.eab_key, old.and_then(|ca| ca.eab_key.as_ref()));
         }
         if let Some(dns01) = &mut self.dns01 {
             let old = before.dns01.as_ref().and_then(|d| d.key_secret.as_ref());
@@ -344,6 +359,24 @@ impl Issuing {
         Ok(name.to_owned())
     }
 
+    /// The CAs to ask, in order: the one that a certificate names alone, else the default and its fallbacks.
+    ///
+    /// # Errors
+    /// As [`Issuing::ca_name`].
+    pub fn ca_names(&self, wanted: Option<&str>) -> Result<Vec<String>, SettingsError> {
+        let first = self.ca_name(wanted)?;
+        let others = self.fallback.iter().filter(|name| wanted.is_none() && **name != first).cloned();
+        Ok(std::iter::once(first.clone()).chain(others).collect())
+    }
+
+    /// What the CA of that name lets an account order, if that is known.
+    pub fn limits(&self, name: &str) -> Limits {
+        let Some(ca) = self.ca.get(name) else { return Limits::default() };
+        let lets_encrypt = KNOWN_CAS.iter().find(|(known, _)| *known == "letsencrypt").map(|(_, url)| *url);
+        let known = (lets_encrypt == Some(ca.directory.as_str())).then_some(budget::LETS_ENCRYPT);
+        ca.limits.or(known).unwrap_or_default()
+    }
+
     /// Whether the CA of that name is a public one, which signs no reserved names: its API needs no roots of one's own.
     pub fn is_public_ca(&self, name: &str) -> bool {
         self.ca.get(name).is_some_and(|ca| ca.directory != "internal" && ca.roots.is_none())
@@ -365,10 +398,11 @@ impl Issuing {
                 return Err(wrong(format!("ca.{name}.lifetime_days is 0; write how many days certificates live")));
             }
         }
-        if let Some(name) = &self.default_ca
-            && !self.ca.contains_key(name)
-        {
-            return Err(wrong(format!("default_ca is `{name}`, and there is no [ca.{name}]")));
+        let named = self.default_ca.iter().map(|name| ("default_ca is", name));
+        for (what, name) in named.chain(self.fallback.iter().map(|name| ("fallback names", name))) {
+            if !self.ca.contains_key(name) {
+                return Err(wrong(format!("{what} `{name}`, and there is no [ca.{name}]")));
+            }
         }
         if let Some(dns01) = &self.dns01 {
             match dns01.provider.as_str() {
@@ -423,8 +457,12 @@ impl Issuing {
             return Ok(false);
         }
         let contact = ca.email.as_deref();
-        let (_, credentials) =
-            AcmeCa::register(&ca.directory, ca.roots.as_deref(), contact, ca.agree_tos, None).await?;
+        let eab = match (&ca.eab_key_id, &ca.eab_key) {
+            (Some(key_id), Some(key)) => Some(Eab { key_id: key_id.clone(), hmac_key_b64url: key.expose() }),
+            (None, None) => None,
+            _ => return Err(wrong(format!("ca.{name} has one of `eab_key_id` and `eab_key`; it takes both")).into()),
+        };
+        let (_, credentials) = AcmeCa::register(&ca.directory, ca.roots.as_deref(), contact, ca.agree_tos, eab).await?;
         ca.account = Some(Secret::new(credentials.expose_secret()));
         Ok(true)
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certbus_core::id::{CertificateId, Cursor, StreamKind};
-use certbus_core::plan::Due;
+use certbus_core::plan::{self, Due};
 use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -153,7 +153,7 @@ impl Keeper {
         self.said = outcome;
     }
 
-    /// Finds what is due, ready, unclaimed and not under way here.
+    /// Finds what is to be issued now and not under way here.
     async fn look(&mut self) -> Result<(), ManageError> {
         let settings = self.manager.settings().await?;
         let known = self.issuers.as_ref().is_some_and(|issuers| *issuers.settings() == settings);
@@ -168,15 +168,19 @@ impl Keeper {
         if let Some(issuers) = self.issuers.clone() {
             self.manager.refresh_windows(&issuers, &mut self.windows).await?;
         }
-        let due = self.manager.due().await?;
-        let (now, me) = (clock::now(), &self.manager.identity().name);
+        let Some(issuers) = &self.issuers else { return Ok(()) };
+        let agenda = self.manager.agenda(issuers.settings(), clock::now()).await?;
+        let under_way = |due: &Due| self.under_way.contains(&due.request.certificate);
         let view = self.manager.view().await?;
-        let free = |due: &Due| {
+        for due in agenda.ready.iter().filter(|due| !under_way(due)) {
             let id = due.request.certificate;
-            let claimed = view.work.claim(id).is_some_and(|claim| claim.by != *me && claim.until > now);
-            due.is_ready(now) && !claimed && !self.under_way.contains(&id)
-        };
-        let mut free: Vec<Due> = due.into_iter().filter(free).collect();
+            if plan::is_asked_for(&view.catalog, &view.work, id, clock::now()) {
+                let why = view.work.window(id).and_then(|window| window.explanation.clone()).unwrap_or_default();
+                tracing::error!(certificate = %id, why, "incident: the CA wants it replaced now");
+            }
+        }
+        drop(view);
+        let mut free: Vec<Due> = agenda.ready.into_iter().filter(|due| !under_way(due)).collect();
         // Managers that look at the same time begin at different places, and so share the work.
         let from = usize::from(u16::from_le_bytes(clock::random())) % free.len().max(1);
         free.rotate_left(from);

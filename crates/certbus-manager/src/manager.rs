@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use certbus_acme::IssueError;
 use certbus_bus::follow::FollowError;
@@ -14,7 +15,7 @@ use certbus_core::event::{ALIVE_EVERY, CertificateRemoved, CertificateRequested,
 use certbus_core::id::{CertificateId, StreamKind};
 use certbus_core::identity::Identity;
 use certbus_core::key::SigningKey;
-use certbus_core::name::NameSet;
+use certbus_core::name::{DnsName, NameSet};
 use certbus_core::seal::{SealError, SealedText};
 use certbus_core::snapshot::Manifest;
 use certbus_core::time::Timestamp;
@@ -69,6 +70,9 @@ pub enum ManageError {
     /// A CA could not be connected to: the same answer for everybody who needs it.
     #[error(transparent)]
     Connect(Arc<ManageError>),
+    /// No CA issued it.
+    #[error("{}", .0.iter().map(|(ca, error)| format!("{ca}: {error}")).collect::<Vec<_>>().join("; "))]
+    EveryCa(Vec<(String, ManageError)>),
     /// What the CA issued does not hold.
     #[error("what the CA issued is not what was ordered: {0}")]
     BadChain(#[from] ChainPemError),
@@ -108,6 +112,39 @@ pub enum ManageError {
     /// The work was cancelled inside this process.
     #[error("stopped while {0}")]
     Stopped(&'static str),
+}
+
+impl ManageError {
+    /// How long who refused asks to wait. Of several CAs, the one that asks for the least counts.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Issue(error) => error.retry_after(),
+            Self::Connect(error) => error.retry_after(),
+            Self::EveryCa(errors) => {
+                errors.iter().map(|(_, e)| e.retry_after()).min_by_key(|w| w.unwrap_or_default())?
+            }
+            _ => None,
+        }
+    }
+
+    /// The name whose control could not be shown, if that was it.
+    pub(crate) fn failed_name(&self) -> Option<&DnsName> {
+        match self {
+            Self::Issue(IssueError::ChallengeFailed { name, .. }) => Some(name),
+            Self::EveryCa(errors) => errors.iter().find_map(|(_, error)| error.failed_name()),
+            _ => None,
+        }
+    }
+
+    /// Whether another CA may do better: not where this machine or the settings are at fault.
+    pub(crate) fn is_the_cas(&self) -> bool {
+        match self {
+            Self::Issue(IssueError::Solver(_) | IssueError::Key(_)) => false,
+            Self::Issue(_) | Self::BadChain(_) => true,
+            Self::Connect(error) => error.is_the_cas(),
+            _ => false,
+        }
+    }
 }
 
 impl Manager {

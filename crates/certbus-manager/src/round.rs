@@ -1,24 +1,32 @@
 //! A round of a manager: everything that is due is issued, many at once, and no failure stops the others.
 
-use certbus_core::plan::{self, Due};
+use certbus_core::agenda::{Agenda, agenda};
+use certbus_core::event::CertificateRequested;
+use certbus_core::plan::Due;
+use certbus_core::time::Timestamp;
 use futures::StreamExt;
 
-use crate::clock;
 use crate::issue::Outcome;
-use crate::issuing::Issuers;
+use crate::issuing::{Issuers, Issuing};
 use crate::manager::{ManageError, Manager};
 
 /// How many orders are in flight at once.
 pub const AT_ONCE: usize = 256;
 
 impl Manager {
-    /// What is due now, the longest due first.
+    /// What is due at `now`, and what of it has to wait for what.
     ///
     /// # Errors
     /// [`ManageError::Follow`].
-    pub async fn due(&self) -> Result<Vec<Due>, ManageError> {
+    pub async fn agenda(&self, settings: &Issuing, now: Timestamp) -> Result<Agenda, ManageError> {
+        let ca_of = |request: &CertificateRequested| {
+            let name = settings.ca_name(request.ca.as_deref()).ok()?;
+            let limits = settings.limits(&name);
+            Some((name, limits))
+        };
+        let me = &self.identity().name;
         let view = self.view().await?;
-        Ok(plan::all_due(&view.catalog, &view.work, &view.certs, clock::now()))
+        Ok(agenda(&view.catalog, &view.work, &view.certs, me, ca_of, now))
     }
 
     /// Issues all of `due`, at most [`AT_ONCE`] at once, and tells of each as it ends.

@@ -172,7 +172,7 @@ impl View {
                     }
                     self.catalog.apply(place, event);
                 }
-                StreamKind::Work => self.work.apply(place, event),
+                StreamKind::Work => self.work.apply(place, batch.envelope().time, event),
             }
         }
     }

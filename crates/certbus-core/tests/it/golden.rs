@@ -98,6 +98,7 @@ fn history(stream: StreamKind) -> Vec<u8> {
                 attempt: 1,
                 problem: "urn:ietf:params:acme:error:dns: no such name".into(),
                 retry_at: world.now,
+                name: None,
             }),
             Event::OrderEnded(OrderEnded {
                 certificate,

@@ -113,11 +113,13 @@ fn row(view: &View, request: &CertificateRequested, now: Timestamp) -> Row {
     let version = view.catalog.newest(id);
     let failure = view.work.failure(id);
     let due = plan::due(&view.catalog, &view.work, &view.certs, request, now);
+    let asked = plan::is_asked_for(&view.catalog, &view.work, id, now);
     let state = match (version, failure, due) {
         (None, Some(_), _) => "failing",
         (None, None, _) => "requested",
         (Some(version), _, _) if version.not_after < now => "expired",
         (_, Some(_), _) => "renewal failing",
+        (_, _, Some(_)) if asked => "CA wants it replaced now",
         (_, None, Some(_)) => "due",
         _ => "ok",
     };
@@ -174,6 +176,9 @@ async fn show(manager: &Manager, id: CertificateId, json: bool) -> Result<()> {
     let newest = view.catalog.newest(id).map(|version| version.fingerprint);
     if let Some(window) = view.work.window(id).filter(|window| Some(window.version) == newest) {
         rows.push(("CA's window", format!("{} to {}", window.start, window.end)));
+        if let Some(page) = &window.explanation {
+            rows.push(("its reason", page.clone()));
+        }
     }
     if let Some(problem) = found.problem {
         rows.push(("last problem", problem));

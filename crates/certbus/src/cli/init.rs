@@ -9,7 +9,7 @@ use certbus_core::id::Cursor;
 use certbus_core::identity::Role;
 use certbus_core::spec::Challenge;
 use certbus_manager::ceremony::{Founding, is_taken};
-use certbus_manager::issuing::{CaSettings, Dns01Settings, KNOWN_CAS};
+use certbus_manager::issuing::{CaSettings, Dns01Settings, KNOWN_CAS, Secret};
 use certbus_manager::{Issuing, ManageError, Manager};
 use clap::Args;
 
@@ -35,6 +35,12 @@ pub(crate) struct Init {
     /// PEM of the roots that the CA's own API is trusted by (for a private CA)
     #[arg(long, value_name = "FILE")]
     ca_roots: Option<PathBuf>,
+    /// External account binding, which some CAs want: the key's identifier
+    #[arg(long, value_name = "ID", requires = "eab_key_file")]
+    eab_key_id: Option<String>,
+    /// External account binding: a file with the MAC key, in base64url
+    #[arg(long, value_name = "FILE", requires = "eab_key_id")]
+    eab_key_file: Option<PathBuf>,
     /// Answer HTTP-01 by a listener (`listen`, `listen=ADDRESS:PORT`) or files (`webroot=DIR`)
     #[arg(long, value_name = "HOW")]
     http01: Option<String>,
@@ -121,10 +127,21 @@ impl Init {
             entry.agree_tos |= self.agree_tos;
             entry.email = self.email.clone().or(entry.email.take());
             entry.roots = roots.or(entry.roots.take());
+            if let (Some(id), Some(path)) = (&self.eab_key_id, &self.eab_key_file) {
+                let key =
+                    std::fs::read_to_string(path).with_context(|| format!("--eab-key-file {}", path.display()))?;
+                entry.eab_key_id = Some(id.clone());
+                entry.eab_key = Some(Secret::new(key.trim()));
+            }
             issuing.default_ca = Some(name.clone());
             let registered = issuing.register(name).await;
             if let Err(ManageError::Issue(IssueError::TermsNotAgreed { url })) = &registered {
                 bail!(Mistake::new(format!("the CA's terms of service: read {url}, then say --agree-tos")));
+            }
+            if let Err(ManageError::Issue(IssueError::ExternalAccount { why })) = &registered {
+                bail!(Mistake::new(format!(
+                    "external account binding: {why}; say --eab-key-id and --eab-key-file, as the CA's account page shows them"
+                )));
             }
             if registered? {
                 output::done(if directory == "internal" {

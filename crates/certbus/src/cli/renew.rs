@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use certbus_core::agenda::{Agenda, Waiting};
 use certbus_core::id::CertificateId;
 use certbus_core::name::NameSet;
 use certbus_core::plan::{self, Due};
@@ -54,13 +55,12 @@ impl Renewable {
         let manager = wire::manager(settings).await?;
         let issuers = Issuers::new(manager.settings().await?, &settings.solvers())?;
         manager.refresh_windows(&issuers, &mut windows(&settings.data)).await?;
-        let mut due = {
+        let mut due = if self.renew_first || self.renew_all {
+            ready(manager.agenda(issuers.settings(), at).await?)
+        } else {
             let view = manager.view().await?;
             plan::all_due(&view.catalog, &view.work, &view.certs, at)
         };
-        if self.renew_first || self.renew_all {
-            due = ready(due);
-        }
         if self.renew_first {
             due.truncate(1);
         }
@@ -83,7 +83,7 @@ impl Renew {
         let issuers = Issuers::new(manager.settings().await?, &settings.solvers())?;
         let Some(id) = self.id else {
             manager.refresh_windows(&issuers, &mut windows(&settings.data)).await?;
-            return issue_due(&manager, &issuers, ready(manager.due().await?)).await;
+            return issue_due(&manager, &issuers, ready(manager.agenda(issuers.settings(), clock::now()).await?)).await;
         };
         let due = on_demand(&*manager.view().await?, id)?;
         let outcome = manager.issue(&due, &issuers, &|step| output::remark(format!("  {step} …"))).await?;
@@ -139,13 +139,11 @@ fn bar(count: usize) -> ProgressBar {
     bar
 }
 
-/// Those whose last failure lets them be tried again by now; the others are named.
-fn ready(due: Vec<Due>) -> Vec<Due> {
-    let now = clock::now();
-    let (ready, waiting): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|one| one.is_ready(now));
-    for one in waiting {
-        let (id, until) = (one.request.certificate, one.not_before.unwrap_or(now));
-        output::remark(format!("{id} failed before and waits until {until}; `cert renew {id}` tries now"));
+/// What can be issued now; what has to wait is named, with the reason.
+fn ready(agenda: Agenda) -> Vec<Due> {
+    for Waiting { due, until, why } in agenda.waiting {
+        let id = due.request.certificate;
+        output::remark(format!("{id} waits until {until}: {why}; `cert renew {id}` tries now"));
     }
-    ready
+    agenda.ready
 }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod cas;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod keys;

@@ -1,0 +1,131 @@
+//! What is to be issued now, and what has to wait for what: a pure decision over the catalog, the work, the CAs' limits
+//! and `now`.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::budget::{Budget, Exempt, Limits, Scarce};
+use crate::catalog::Catalog;
+use crate::chain::Chain;
+use crate::event::CertificateRequested;
+use crate::name::{DnsName, NameSet};
+use crate::plan::{self, Due};
+use crate::time::Timestamp;
+use crate::work::Work;
+
+/// All that is due.
+#[derive(Debug, Default)]
+pub struct Agenda {
+    /// To be issued now, the longest due first.
+    pub ready: Vec<Due>,
+    /// To be issued later.
+    pub waiting: Vec<Waiting>,
+}
+
+/// Something that is due and has to wait.
+#[derive(Debug)]
+pub struct Waiting {
+    /// What.
+    pub due: Due,
+    /// Until when.
+    pub until: Timestamp,
+    /// For what.
+    pub why: Why,
+}
+
+/// What something waits for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Its own last attempt failed.
+    Failed,
+    /// Another certificate failed for a name that this one has too.
+    NameFailed(DnsName),
+    /// Another manager is at it.
+    Claimed(String),
+    /// The CA would refuse it.
+    Scarce(Scarce),
+}
+
+/// Decides for the manager `me`. `ca_of` says which CA a request goes to, and that CA's limits if it has any.
+pub fn agenda(
+    catalog: &Catalog,
+    work: &Work,
+    chain: &Chain,
+    me: &str,
+    ca_of: impl Fn(&CertificateRequested) -> Option<(String, Limits)>,
+    now: Timestamp,
+) -> Agenda {
+    let mut agenda = Agenda::default();
+    let failing = failing_names(work, now);
+    let mut budgets: HashMap<String, Budget> = HashMap::new();
+    for due in plan::all_due(catalog, work, chain, now) {
+        let id = due.request.certificate;
+        let mut wait = |due, until, why| agenda.waiting.push(Waiting { due, until, why });
+        if let Some(claim) = work.claim(id).filter(|claim| claim.by != me && claim.until > now) {
+            wait(due, claim.until, Why::Claimed(claim.by.clone()));
+            continue;
+        }
+        if let Some(until) = due.not_before.filter(|until| *until > now) {
+            wait(due, until, Why::Failed);
+            continue;
+        }
+        // What is ordered already is ended: it costs no new order.
+        if work.open_order(id).is_none() {
+            let failed = due.request.names.iter().find_map(|name| Some((name, *failing.get(name)?)));
+            if let Some((name, until)) = failed.filter(|_| due.attempt == 1) {
+                let name = name.clone();
+                wait(due, until, Why::NameFailed(name));
+                continue;
+            }
+            if let Some((ca, limits)) = ca_of(&due.request) {
+                let past = || work.ordered().iter().filter(|ordered| ordered.ca == ca);
+                let (names, exempt) = (NameSet::new(&due.request.names), exemption(catalog, work, &due, now));
+                let budget = budgets.entry(ca.clone()).or_insert_with(|| Budget::new(limits, past()));
+                if let Some((until, scarce)) = budget.wait(&names, exempt, now) {
+                    wait(due, until, Why::Scarce(scarce));
+                    continue;
+                }
+                budget.spend(&names, exempt, now);
+            }
+        }
+        agenda.ready.push(due);
+    }
+    agenda
+}
+
+/// What an order for `due` does not count against: a renewal in the CA's own window counts against nothing, any other
+/// renewal against its names alone.
+pub fn exemption(catalog: &Catalog, work: &Work, due: &Due, now: Timestamp) -> Exempt {
+    let id = due.request.certificate;
+    match (catalog.newest(id), work.window(id)) {
+        (Some(version), Some(window)) if window.version == version.fingerprint && window.start <= now => {
+            Exempt::Everything
+        }
+        (Some(_), _) => Exempt::AllButNames,
+        (None, _) => Exempt::Nothing,
+    }
+}
+
+/// Names whose control could not be shown, and until when they are left alone: CAs count failures by name, not by
+/// certificate.
+fn failing_names(work: &Work, now: Timestamp) -> HashMap<DnsName, Timestamp> {
+    let mut failing: HashMap<DnsName, Timestamp> = HashMap::new();
+    for failure in work.failures().filter(|failure| failure.retry_at > now) {
+        if let Some(name) = &failure.name {
+            let until = failing.entry(name.clone()).or_insert(failure.retry_at);
+            *until = (*until).max(failure.retry_at);
+        }
+    }
+    failing
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed => f.write_str("its last attempt failed"),
+            Self::NameFailed(name) => write!(f, "another certificate failed for {name}"),
+            Self::Claimed(by) => write!(f, "it is being issued by `{by}`"),
+            Self::Scarce(scarce) => scarce.fmt(f),
+        }
+    }
+}
