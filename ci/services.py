@@ -275,6 +275,7 @@ zone:
         self.environment["CERTBUS_TEST_PEBBLE_EAB_KEY"] = f"{key_id}:{mac}"
         self.counterparty("Pebble", pebble_version(self.program("pebble")))
         self.counterparty("OpenSSL", version([self.program("openssl"), "version"], 1))
+        self.counterparty("Alertmanager", version([self.program("prometheus-alertmanager"), "--version"], 2))
         self.counterparty("curl", version([self.program("curl"), "--version"], 1))
         file = self.folder / "counterparties"
         file.write_text("".join(f"{line}\n" for line in self.versions))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::name::{DnsName, NameSet};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
@@ -192,17 +192,9 @@ impl FromStr for Limit {
     fn from_str(text: &str) -> Result<Self, LimitError> {
         let read = || {
             let (count, per) = text.split_once(" in ")?;
-            let unit = per.chars().last()?;
-            let seconds = match unit {
-                'd' => DAY,
-                'h' => HOUR,
-                'm' => 60,
-                _ => return None,
-            };
-            let many: u64 = per.strip_suffix(unit)?.trim().parse().ok()?;
             let count: u32 = count.trim().parse().ok()?;
-            let per = Duration::from_secs(many.checked_mul(seconds)?);
-            (count > 0 && !per.is_zero() && per <= MEMORY).then_some(Self { count, per })
+            let per = per.parse::<Span>().ok()?.duration();
+            (count > 0 && per <= MEMORY).then_some(Self { count, per })
         };
         read().ok_or_else(|| LimitError(text.to_owned()))
     }
@@ -223,12 +215,7 @@ impl From<Limit> for String {
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.per.as_secs();
-        match (seconds % DAY, seconds % HOUR) {
-            (0, _) => write!(f, "{} in {}d", self.count, seconds / DAY),
-            (_, 0) => write!(f, "{} in {}h", self.count, seconds / HOUR),
-            _ => write!(f, "{} in {}m", self.count, seconds / 60),
-        }
+        write!(f, "{} in {}", self.count, Span::new(self.per))
     }
 }
 

@@ -84,6 +84,12 @@ pub fn due(
     })
 }
 
+/// Whether a version is overdue: past its planned renewal by a tenth of the life that was left then.
+pub fn is_overdue(version: &Version, window: Option<&RenewalWindowChanged>, now: Timestamp) -> bool {
+    let point = renewal_point(version, window);
+    now > point.plus(version.not_after.since(point) / 10)
+}
+
 /// Whether the CA asks for a replacement at once: its window for the newest version has passed although two thirds of life
 /// have not. An incident at the CA, most likely.
 pub fn is_asked_for(catalog: &Catalog, work: &Work, id: CertificateId, now: Timestamp) -> bool {

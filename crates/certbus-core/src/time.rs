@@ -1,6 +1,7 @@
 //! Points in time and their one spelling. It never asks what time it is: `now` comes from the edge of the program.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use ::time::format_description::well_known::Rfc3339;
@@ -102,6 +103,58 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Timestamp::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A length of time as people write it: `48h`, `7d`, `30m` or `10s`. Never zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Span(Duration);
+
+const UNITS: [(char, u64); 4] = [('d', 86400), ('h', 3600), ('m', 60), ('s', 1)];
+
+impl Span {
+    /// Of whole seconds; what is less is dropped.
+    pub fn new(duration: Duration) -> Self {
+        Self(Duration::from_secs(duration.as_secs()))
+    }
+
+    /// As the library knows it.
+    pub fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl FromStr for Span {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = || {
+            let (unit, seconds) = UNITS.into_iter().find(|(unit, _)| text.ends_with(*unit))?;
+            let many: u64 = text.strip_suffix(unit)?.trim().parse().ok().filter(|many| *many > 0)?;
+            Some(Self(Duration::from_secs(many.checked_mul(seconds)?)))
+        };
+        read().ok_or_else(|| format!("`{text}` is no length of time; write 48h, 7d, 30m or 10s"))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = self.0.as_secs();
+        let (unit, seconds) = UNITS.into_iter().find(|(_, seconds)| all.is_multiple_of(*seconds)).unwrap_or(('s', 1));
+        write!(f, "{}{unit}", all / seconds)
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> Self {
+        span.to_string()
     }
 }
 

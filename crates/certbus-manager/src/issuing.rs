@@ -19,6 +19,7 @@ use certbus_core::spec::Challenge;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+use crate::check_in::CheckInSettings;
 use crate::clock;
 use crate::manager::ManageError;
 
@@ -50,6 +51,9 @@ pub struct Issuing {
     /// CAs by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ca: BTreeMap<String, CaSettings>,
+    /// Who is told of each renewal round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_in: Option<CheckInSettings>,
     /// Who changes DNS zones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns01: Option<Dns01Settings>,
@@ -264,7 +268,7 @@ fn wrong(what: impl Into<String>) -> SettingsError {
 pub const LOCAL_KEYS: [&str; 7] = ["data", "log", "identity", "trust", "http01", "exec", "web"];
 
 /// Keys of the issuing settings: in certbus.toml they are in the wrong place.
-pub const ISSUING_KEYS: [&str; 5] = ["default_ca", "fallback", "challenge", "ca", "dns01"];
+pub const ISSUING_KEYS: [&str; 6] = ["default_ca", "fallback", "challenge", "check_in", "ca", "dns01"];
 
 impl Issuing {
     /// Parses TOML. Errors name the line and never quote it: it may hold a secret.
@@ -403,6 +407,9 @@ impl Issuing {
             if !self.ca.contains_key(name) {
                 return Err(wrong(format!("{what} `{name}`, and there is no [ca.{name}]")));
             }
+        }
+        if let Some(problem) = self.check_in.as_ref().and_then(CheckInSettings::problem) {
+            return Err(wrong(problem));
         }
         if let Some(dns01) = &self.dns01 {
             match dns01.provider.as_str() {

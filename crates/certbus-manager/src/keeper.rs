@@ -29,6 +29,9 @@ const LOOK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// Orders under way when it is told to stop are given this long.
 const ENDING: Duration = Duration::from_secs(15);
 
+/// That it is at work is told this often.
+const CHECK_IN_EVERY: Duration = Duration::from_secs(5 * 60);
+
 /// A snapshot is written when this many batches came after the last one.
 const SNAPSHOT_AFTER: u64 = 1000;
 
@@ -44,6 +47,7 @@ pub struct Keeper {
     flights: JoinSet<Flight>,
     /// What was said last of why it cannot look, so that it is said once.
     said: Option<String>,
+    checked_in: Option<Instant>,
 }
 
 /// How an issuance of this keeper ended.
@@ -80,6 +84,7 @@ impl Keeper {
             under_way: HashSet::new(),
             flights: JoinSet::new(),
             said: None,
+            checked_in: None,
         }
     }
 
@@ -100,6 +105,7 @@ impl Keeper {
             self.start();
         }
         self.keep_snapshot().await;
+        self.check_in().await;
         Ok(round)
     }
 
@@ -141,6 +147,9 @@ impl Keeper {
         let outcome = match self.look().await {
             Ok(()) => {
                 self.keep_snapshot().await;
+                if self.checked_in.is_none_or(|at| at.elapsed() >= CHECK_IN_EVERY) {
+                    self.check_in().await;
+                }
                 None
             }
             Err(error) => Some(error.to_string()),
@@ -220,6 +229,15 @@ impl Keeper {
             Err(error) => tracing::warn!(certificate = %id, %names, attempt = due.attempt, "not issued: {error}"),
         }
         Some((due, result))
+    }
+
+    async fn check_in(&mut self) {
+        let Some(issuers) = &self.issuers else { return };
+        match self.manager.check_in(issuers.settings()).await {
+            Ok(problems) if problems.is_empty() => self.checked_in = Some(Instant::now()),
+            Ok(problems) => problems.iter().for_each(|problem| tracing::warn!("{problem}")),
+            Err(error) => tracing::warn!("no check-in: {error}"),
+        }
     }
 
     async fn keep_snapshot(&self) {

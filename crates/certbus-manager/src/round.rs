@@ -2,10 +2,12 @@
 
 use certbus_core::agenda::{Agenda, agenda};
 use certbus_core::event::CertificateRequested;
-use certbus_core::plan::Due;
+use certbus_core::name::NameSet;
+use certbus_core::plan::{self, Due};
 use certbus_core::time::Timestamp;
 use futures::StreamExt;
 
+use crate::clock;
 use crate::issue::Outcome;
 use crate::issuing::{Issuers, Issuing};
 use crate::manager::{ManageError, Manager};
@@ -27,6 +29,34 @@ impl Manager {
         let me = &self.identity().name;
         let view = self.view().await?;
         Ok(agenda(&view.catalog, &view.work, &view.certs, me, ca_of, now))
+    }
+
+    /// Reports the end of a round, unless something is overdue: then the alarm is to be raised. What is wrong is returned.
+    ///
+    /// # Errors
+    /// [`ManageError::Follow`].
+    pub async fn check_in(&self, settings: &Issuing) -> Result<Vec<String>, ManageError> {
+        let Some(check_in) = &settings.check_in else {
+            return Ok(Vec::new());
+        };
+        let (overdue, log) = {
+            let view = self.view().await?;
+            let now = clock::now();
+            let overdue = |request: &&CertificateRequested| {
+                let version = view.catalog.newest(request.certificate);
+                version.is_some_and(|v| plan::is_overdue(v, view.work.window(v.certificate), now))
+            };
+            let overdue: Vec<String> =
+                view.work.requests().into_iter().filter(overdue).map(|r| NameSet::new(&r.names).to_string()).collect();
+            (overdue, view.certs.log())
+        };
+        let Some(log) = log else { return Ok(Vec::new()) };
+        if !overdue.is_empty() {
+            let (count, first) = (overdue.len(), overdue.into_iter().take(5).collect::<Vec<_>>().join("; "));
+            return Ok(vec![format!("no check-in: {count} overdue, {first}")]);
+        }
+        let failed = check_in.report(&self.tenant().name, log, clock::now()).await;
+        Ok(failed.into_iter().map(|error| error.to_string()).collect())
     }
 
     /// Issues all of `due`, at most [`AT_ONCE`] at once, and tells of each as it ends.

@@ -70,6 +70,9 @@ pub fn take_over(text: &str, settings: &mut Issuing) -> Result<Vec<String>, Sett
     entry.agree_tos = true;
     entry.account = Some(Secret::new(credentials.as_str()));
     settings.default_ca = Some(name);
+    if let Some(base) = seed.alertmanager_baseurl {
+        settings.check_in.get_or_insert_default().alertmanager = Some(base);
+    }
     settings.check()?;
     let rest = [
         (
@@ -77,7 +80,6 @@ pub fn take_over(text: &str, settings: &mut Issuing) -> Result<Vec<String>, Sett
             "cloudflare_credentials: set up [dns01] with `rfc2136` or `exec` instead",
         ),
         (seed.acme_http01_challenges.is_some(), "acme_http01_challenges: set up [http01] in certbus.toml instead"),
-        (seed.alertmanager_baseurl.is_some(), "alertmanager_baseurl: there is no check-in yet"),
     ];
     Ok(rest.into_iter().filter(|(there, _)| *there).map(|(_, what)| what.to_owned()).collect())
 }

@@ -83,7 +83,13 @@ impl Renew {
         let issuers = Issuers::new(manager.settings().await?, &settings.solvers())?;
         let Some(id) = self.id else {
             manager.refresh_windows(&issuers, &mut windows(&settings.data)).await?;
-            return issue_due(&manager, &issuers, ready(manager.agenda(issuers.settings(), clock::now()).await?)).await;
+            let outcome =
+                issue_due(&manager, &issuers, ready(manager.agenda(issuers.settings(), clock::now()).await?)).await;
+            // That rounds are made is one thing, how they end another: a certificate that is overdue is not hidden here.
+            for problem in manager.check_in(issuers.settings()).await? {
+                output::remark(format!("warning: {problem}"));
+            }
+            return outcome;
         };
         let due = on_demand(&*manager.view().await?, id)?;
         let outcome = manager.issue(&due, &issuers, &|step| output::remark(format!("  {step} …"))).await?;

@@ -5,6 +5,8 @@ mod bad_input;
 #[cfg(test)]
 mod cas;
 #[cfg(test)]
+mod check_in;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod keys;
