@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::account::AcmeCa;
 use crate::ca::internal::InternalCa;
 use crate::error::IssueError;
-use crate::solver::Solvers;
+use crate::solver::ChallengeHost;
 
 /// Who signs.
 #[derive(Debug)]
@@ -156,22 +156,14 @@ impl Ca {
         &self,
         order: Order,
         csr_der: &[u8],
-        solvers: &Solvers,
+        host: &dyn ChallengeHost,
         now: Timestamp,
     ) -> Result<Issued, IssueError> {
         match (self, order.held) {
             (Self::Internal(ca), HeldOrder::Internal(names)) => ca.issue(csr_der, names.as_deref(), now),
-            (Self::Acme(ca), HeldOrder::Acme(held)) => ca.complete(*held, &order.challenges, csr_der, solvers).await,
+            (Self::Acme(ca), HeldOrder::Acme(held)) => ca.complete(*held, &order.challenges, csr_der, host).await,
             _ => Err(IssueError::OrderNotFound { url: order.url }),
         }
-    }
-
-    /// Removes what a process that ended midway left behind. What another order of this process needs stays.
-    ///
-    /// # Errors
-    /// [`IssueError::Solver`] naming the first that could not be removed; the others were tried.
-    pub async fn cleanup(&self, planned: &[PlannedChallenge], solvers: &Solvers) -> Result<(), IssueError> {
-        Ok(solvers.clean_up(planned).await?)
     }
 
     /// When the CA wants the certificate renewed. None where it does not say.

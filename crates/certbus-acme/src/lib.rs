@@ -27,4 +27,4 @@ pub use error::{IssueError, Problem, Subproblem};
 pub use key::{CertificateKey, KeyError};
 pub use solver::dns01::{Dns01, Dns01Provider};
 pub use solver::http01::Http01;
-pub use solver::{SolverError, Solvers};
+pub use solver::{ChallengeHost, SolverError, Solvers};

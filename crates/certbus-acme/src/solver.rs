@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use certbus_core::spec::Challenge;
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, try_join_all};
 
 use crate::ca::PlannedChallenge;
 use crate::solver::dns01::Dns01;
@@ -104,6 +104,14 @@ pub enum SolverError {
         /// Its status and last words.
         why: String,
     },
+    /// Who shares the place with others could not have it to himself.
+    #[error("cannot claim {record} among the managers: {why}")]
+    Claim {
+        /// The place.
+        record: String,
+        /// Why not.
+        why: String,
+    },
     /// A nameserver does not serve a record that was set.
     #[error("the nameserver {server} does not serve the TXT record of {name} after {} s (it answers {saw}); see whether the zone reaches it, or allow more time", waited.as_secs())]
     NotPropagated {
@@ -125,7 +133,47 @@ impl SolverError {
     }
 }
 
+/// Who sets challenges up for an order: the solvers of this process, or one who shares their places with others.
+pub trait ChallengeHost: Send + Sync {
+    /// Sets one response up.
+    ///
+    /// # Errors
+    /// [`SolverError`] naming server, address, file or program.
+    fn present<'a>(&'a self, planned: &'a PlannedChallenge) -> BoxFuture<'a, Result<(), SolverError>>;
+
+    /// Waits until the CA can see the responses.
+    ///
+    /// # Errors
+    /// [`SolverError::NotPropagated`] naming the server that does not serve one.
+    fn wait_until_visible<'a>(&'a self, planned: &'a [PlannedChallenge]) -> BoxFuture<'a, Result<(), SolverError>>;
+
+    /// Removes responses, except those that another order needs. Removing what is not there is fine.
+    ///
+    /// # Errors
+    /// The first failure, after all were tried.
+    fn clean_up<'a>(&'a self, planned: &'a [PlannedChallenge]) -> BoxFuture<'a, Result<(), SolverError>>;
+}
+
+impl ChallengeHost for Solvers {
+    fn present<'a>(&'a self, planned: &'a PlannedChallenge) -> BoxFuture<'a, Result<(), SolverError>> {
+        Box::pin(Self::present(self, planned))
+    }
+
+    fn wait_until_visible<'a>(&'a self, planned: &'a [PlannedChallenge]) -> BoxFuture<'a, Result<(), SolverError>> {
+        Box::pin(Self::wait_until_visible(self, planned))
+    }
+
+    fn clean_up<'a>(&'a self, planned: &'a [PlannedChallenge]) -> BoxFuture<'a, Result<(), SolverError>> {
+        Box::pin(Self::clean_up(self, planned))
+    }
+}
+
 impl Solvers {
+    /// Whether other processes may set responses up in the same place: all do but a listener of our own.
+    pub fn is_shared(&self, planned: &PlannedChallenge) -> bool {
+        planned.challenge == Challenge::Dns01 || !matches!(self.http01, Some(Http01::Listen(_)))
+    }
+
     /// Sets one response up.
     ///
     /// # Errors

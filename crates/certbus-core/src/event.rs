@@ -150,6 +150,28 @@ pub struct OrderEnded {
     pub version: Option<Fingerprint>,
 }
 
+/// `work`: whether an open order needs its challenges. It does from the time it is placed, until this says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChallengesChanged {
+    /// The managed certificate.
+    pub certificate: CertificateId,
+    /// The CA's URL of the order.
+    pub order: String,
+    /// Whether they are needed.
+    pub needed: bool,
+}
+
+/// `work`: one at a time changes a record (or another place) in which challenges of several orders are set up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordClaimed {
+    /// The place: `dns-01:_acme-challenge.example.com`, `http-01:TOKEN`.
+    pub record: String,
+    /// Whose claim: the URL of the order that needs the change. Whoever goes on with that order goes on with the claim.
+    pub by: String,
+    /// How long it stands; a time that has passed gives it back.
+    pub until: Timestamp,
+}
+
 /// The CA told when to renew (RFC 9773).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenewalWindowChanged {
@@ -203,6 +225,8 @@ pub enum Event {
     IssuanceClaimed(IssuanceClaimed),
     OrderPlaced(Arc<OrderPlaced>),
     OrderEnded(OrderEnded),
+    ChallengesChanged(ChallengesChanged),
+    RecordClaimed(RecordClaimed),
     RenewalWindowChanged(RenewalWindowChanged),
     IssuanceFailed(IssuanceFailed),
     ConfigUpdated(ConfigUpdated),
@@ -279,6 +303,8 @@ impl Event {
             Self::IssuanceClaimed(_) => "IssuanceClaimed",
             Self::OrderPlaced(_) => "OrderPlaced",
             Self::OrderEnded(_) => "OrderEnded",
+            Self::ChallengesChanged(_) => "ChallengesChanged",
+            Self::RecordClaimed(_) => "RecordClaimed",
             Self::RenewalWindowChanged(_) => "RenewalWindowChanged",
             Self::IssuanceFailed(_) => "IssuanceFailed",
             Self::ConfigUpdated(_) => "ConfigUpdated",
@@ -300,6 +326,8 @@ impl Event {
             Self::IssuanceClaimed(data) => line("IssuanceClaimed", true, Some(data)),
             Self::OrderPlaced(data) => line("OrderPlaced", true, Some(data)),
             Self::OrderEnded(data) => line("OrderEnded", true, Some(data)),
+            Self::ChallengesChanged(data) => line("ChallengesChanged", false, Some(data)),
+            Self::RecordClaimed(data) => line("RecordClaimed", false, Some(data)),
             Self::RenewalWindowChanged(data) => line("RenewalWindowChanged", false, Some(data)),
             Self::IssuanceFailed(data) => line("IssuanceFailed", false, Some(data)),
             Self::ConfigUpdated(data) => line("ConfigUpdated", true, Some(data)),
@@ -333,6 +361,8 @@ impl Event {
             "IssuanceClaimed" => Self::IssuanceClaimed(payload(&kind, data)?),
             "OrderPlaced" => Self::OrderPlaced(Arc::new(payload(&kind, data)?)),
             "OrderEnded" => Self::OrderEnded(payload(&kind, data)?),
+            "ChallengesChanged" => Self::ChallengesChanged(payload(&kind, data)?),
+            "RecordClaimed" => Self::RecordClaimed(payload(&kind, data)?),
             "RenewalWindowChanged" => Self::RenewalWindowChanged(payload(&kind, data)?),
             "IssuanceFailed" => Self::IssuanceFailed(payload(&kind, data)?),
             "ConfigUpdated" => Self::ConfigUpdated(payload(&kind, data)?),

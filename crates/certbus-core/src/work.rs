@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::budget::{Exempt, MEMORY, Ordered};
 use crate::catalog::{Catalog, Place};
 use crate::event::{
-    CertificateRequested, ConfigUpdated, Event, IssuanceClaimed, IssuanceFailed, OrderPlaced, Reason,
+    CertificateRequested, ConfigUpdated, Event, IssuanceClaimed, IssuanceFailed, OrderPlaced, Reason, RecordClaimed,
     RenewalWindowChanged,
 };
 use crate::id::CertificateId;
@@ -23,6 +23,9 @@ pub struct Work {
     windows: HashMap<CertificateId, (Place, RenewalWindowChanged)>,
     config: Option<(Place, ConfigUpdated)>,
     ordered: VecDeque<Ordered>,
+    /// Open orders that need their challenges no more, by URL.
+    unneeded: HashMap<String, Place>,
+    records: HashMap<String, (Place, RecordClaimed)>,
 }
 
 impl Work {
@@ -39,7 +42,12 @@ impl Work {
                 self.remember(time, e);
                 self.orders.push((place, e.clone()));
             }
+            Event::ChallengesChanged(e) if e.needed => drop(self.unneeded.remove(&e.order)),
+            Event::ChallengesChanged(e) => drop(self.unneeded.insert(e.order.clone(), place)),
+            Event::RecordClaimed(e) if e.until <= time => drop(self.records.remove(&e.record)),
+            Event::RecordClaimed(e) => drop(self.records.insert(e.record.clone(), (place, e.clone()))),
             Event::OrderEnded(e) => {
+                self.unneeded.remove(&e.order);
                 self.orders.retain(|(_, open)| open.order != e.order || open.certificate != e.certificate);
                 if e.version.is_some() {
                     self.failures.remove(&e.certificate);
@@ -118,6 +126,21 @@ impl Work {
         self.orders.iter().map(|(_, order)| order)
     }
 
+    /// The open orders whose challenges may be looked at any time.
+    pub fn orders_that_need_challenges(&self) -> impl Iterator<Item = &Arc<OrderPlaced>> {
+        self.open_orders().filter(|order| !self.unneeded.contains_key(&order.order))
+    }
+
+    /// Whether an open order needs its challenges.
+    pub fn needs_challenges(&self, order: &str) -> bool {
+        self.orders_that_need_challenges().any(|open| open.order == order)
+    }
+
+    /// Who changes a record at the moment.
+    pub fn record_claim(&self, record: &str) -> Option<&RecordClaimed> {
+        self.records.get(record).map(|(_, claim)| claim)
+    }
+
     /// The order of a managed certificate that nobody has ended.
     pub fn open_order(&self, id: CertificateId) -> Option<&Arc<OrderPlaced>> {
         self.open_orders().find(|order| order.certificate == id)
@@ -157,6 +180,8 @@ impl Work {
             Event::CertificateRequested(e) => at(self.requested.get(&e.certificate), place),
             Event::IssuanceClaimed(e) => at(self.claims.get(&e.certificate), place),
             Event::OrderPlaced(_) => self.orders.iter().any(|(found, _)| *found == place),
+            Event::ChallengesChanged(e) => self.unneeded.get(&e.order) == Some(&place),
+            Event::RecordClaimed(e) => at(self.records.get(&e.record), place),
             Event::IssuanceFailed(e) => at(self.failures.get(&e.certificate), place),
             Event::RenewalWindowChanged(e) => at(self.windows.get(&e.certificate), place),
             Event::ConfigUpdated(_) => at(self.config.as_ref(), place),

@@ -23,10 +23,19 @@ const HASH: usize = 72;
 
 type Decide = Box<dyn FnMut(&View) -> Result<Vec<Event>, ManageError> + Send>;
 
+/// What a decision reads and speaks about: two about the same are never in one batch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Scope {
+    /// One managed certificate.
+    Certificate(CertificateId),
+    /// One place of challenges.
+    Record(String),
+}
+
 /// A decision that waits for its turn.
 struct Entry {
     kind: StreamKind,
-    certificate: CertificateId,
+    scope: Scope,
     decide: Decide,
     /// How often somebody else was first.
     conflicts: u32,
@@ -39,10 +48,7 @@ pub(crate) struct Appender(mpsc::UnboundedSender<Entry>);
 
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Entry")
-            .field("kind", &self.kind)
-            .field("certificate", &self.certificate)
-            .finish_non_exhaustive()
+        f.debug_struct("Entry").field("kind", &self.kind).field("scope", &self.scope).finish_non_exhaustive()
     }
 }
 
@@ -53,11 +59,11 @@ impl Appender {
         Self(sender)
     }
 
-    /// As [`crate::Manager::record_for`].
+    /// As [`crate::Manager::record_about`].
     pub(crate) async fn record<T: Send + 'static>(
         &self,
         kind: StreamKind,
-        certificate: CertificateId,
+        scope: Scope,
         mut decide: impl FnMut(&View) -> Result<(Vec<Event>, T), ManageError> + Send + 'static,
     ) -> Result<T, ManageError> {
         const STOPPED: ManageError = ManageError::Stopped("appending");
@@ -69,7 +75,7 @@ impl Appender {
             Ok(events)
         });
         let (done, outcome) = oneshot::channel();
-        let entry = Entry { kind, certificate, decide, conflicts: 0, done };
+        let entry = Entry { kind, scope, decide, conflicts: 0, done };
         self.0.send(entry).map_err(|_| STOPPED)?;
         outcome.await.map_err(|_| STOPPED)??;
         kept.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(STOPPED)
@@ -106,7 +112,7 @@ async fn append_some(writer: &Writer, waiting: &mut VecDeque<Entry>) {
     let (mut about, mut size) = (HashSet::new(), 0);
     while let Some(mut entry) = waiting.pop_front() {
         // Whoever decides about a certificate sees what the one before him wrote.
-        if entry.kind != kind || !about.insert(entry.certificate) || size > EVENTS_OF_A_BATCH {
+        if entry.kind != kind || !about.insert(entry.scope.clone()) || size > EVENTS_OF_A_BATCH {
             later.push_back(entry);
             continue;
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certbus_acme::{
-    Ca, CertificateKey, IssueError, Order, OrderRequest, PlannedChallenge, SolverError, ari_certificate_id,
+    Ca, CertificateKey, ChallengeHost, IssueError, Order, OrderRequest, PlannedChallenge, SolverError,
+    ari_certificate_id,
 };
 use certbus_core::catalog::Version;
 use certbus_core::crash::{self, Step};
@@ -20,6 +21,7 @@ use certbus_core::seal::{Purpose, SealedKey, seal};
 use certbus_core::x509::ParsedChain;
 use data_encoding::BASE64URL_NOPAD;
 
+use crate::challenges::{OrderChallenges, planned};
 use crate::clock;
 use crate::issuing::Issuers;
 use crate::manager::{ManageError, Manager};
@@ -58,6 +60,12 @@ enum Start {
     Resume(Arc<OrderPlaced>),
     Order { replaces: Option<Arc<Version>> },
     Overtaken,
+}
+
+/// An order as the CA has it, and what an earlier process has left set up for it.
+struct Open {
+    order: Order,
+    left: Vec<PlannedChallenge>,
 }
 
 /// What became of an order that was to be placed.
@@ -155,7 +163,7 @@ impl Manager {
         let obtained = version_of_order(&*self.view().await?, &placed);
         if let Some(version) = obtained {
             // It stopped after the last step but one: nothing is left to do but to say so.
-            self.end_order(&placed, Some(version)).await?;
+            self.close(issuers, &placed, &planned(&placed), Some(version)).await?;
             let view = self.view().await?;
             let again = plan::due(&view.catalog, &view.work, &view.certs, &due.request, clock::now()).is_some();
             let replaces = view.catalog.newest(id).cloned();
@@ -169,46 +177,41 @@ impl Manager {
         let Some(ca) = issuers.ca_of(&placed).await? else {
             // Whoever took that CA or account out of the settings has given the order up with it.
             tracing::warn!(certificate = %id, order = placed.order, "the order's CA or account is gone; ordering anew");
-            self.end_order(&placed, None).await?;
+            self.close(issuers, &placed, &planned(&placed), None).await?;
             let replaces = self.view().await?.catalog.newest(id).cloned();
             return self.order(due, issuers, replaces, progress).await;
         };
         progress(&format!("resuming order {}", placed.order));
         match ca.resume(&placed.order, due.request.challenge).await {
             Ok(order) => {
-                let anew = order.challenges.clone();
-                let outcome = self.finish(due, issuers, &ca, &placed, order, progress).await?;
-                self.clean_up_after(issuers, &ca, &placed, &anew).await?;
-                Ok(outcome)
+                // What is set up anew is removed by who sets it up.
+                let mut left = planned(&placed);
+                left.retain(|one| !order.challenges.contains(one));
+                self.finish(due, issuers, &ca, &placed, Open { order, left }, progress).await
             }
             Err(error) => {
                 if is_spent(&error) {
-                    self.end_order(&placed, None).await?;
+                    self.close(issuers, &placed, &planned(&placed), None).await?;
                 }
                 Err(error.into())
             }
         }
     }
 
-    /// Removes what the process that placed the order had set up, except what was set up and removed again since, and
-    /// what another open order needs (invariant 3).
-    async fn clean_up_after(
+    /// Ends an order. What an earlier process left set up for it is removed first, except what another open order needs
+    /// (invariant 3): an order that is ended is looked at no more.
+    async fn close(
         &self,
         issuers: &Issuers,
-        ca: &Ca,
-        placed: &OrderPlaced,
-        anew: &[PlannedChallenge],
+        placed: &Arc<OrderPlaced>,
+        left: &[PlannedChallenge],
+        version: Option<Hash>,
     ) -> Result<(), ManageError> {
-        let mut left = planned(placed);
-        {
-            let view = self.view().await?;
-            let needed: Vec<PlannedChallenge> = view.work.open_orders().flat_map(|order| planned(order)).collect();
-            left.retain(|one| !anew.contains(one) && !needed.contains(one));
-        }
-        if let Err(error) = ca.cleanup(&left, issuers.solvers()).await {
+        let challenges = OrderChallenges { manager: self, solvers: issuers.solvers(), placed };
+        if let Err(error) = challenges.clean_up(left).await {
             tracing::warn!(certificate = %placed.certificate, "challenges left behind: {error}");
         }
-        Ok(())
+        self.end_order(placed, version).await
     }
 
     /// Removes what an open order of this certificate has set up: for one that is given up.
@@ -217,11 +220,8 @@ impl Manager {
     /// [`ManageError::Follow`].
     pub async fn clean_up(&self, id: CertificateId, issuers: &Issuers) -> Result<(), ManageError> {
         let open = self.view().await?.work.open_order(id).cloned();
-        if let Some(placed) = open
-            && let Ok(Some(ca)) = issuers.ca_of(&placed).await
-        {
-            self.end_order(&placed, None).await?;
-            self.clean_up_after(issuers, &ca, &placed, &[]).await?;
+        if let Some(placed) = open {
+            self.close(issuers, &placed, &planned(&placed), None).await?;
         }
         Ok(())
     }
@@ -269,7 +269,9 @@ impl Manager {
     ) -> Result<Outcome, ManageError> {
         let ca = issuers.ca(name).await?;
         match self.place_order(due, name, &ca, replaces, progress).await? {
-            Placed::Order(placed, order) => self.finish(due, issuers, &ca, &placed, *order, progress).await,
+            Placed::Order(placed, order) => {
+                self.finish(due, issuers, &ca, &placed, Open { order: *order, left: Vec::new() }, progress).await
+            }
             Placed::Overtaken => {
                 progress("another process has issued it meanwhile");
                 self.outcome(&due.request).await
@@ -284,16 +286,17 @@ impl Manager {
         issuers: &Issuers,
         ca: &Ca,
         placed: &Arc<OrderPlaced>,
-        order: Order,
+        Open { order, left }: Open,
         progress: Progress<'_>,
     ) -> Result<Outcome, ManageError> {
         let csr = BASE64URL_NOPAD.decode(placed.csr.as_bytes()).unwrap_or_default();
         progress("proving control and finalizing");
-        let issued = match ca.complete(order, &csr, issuers.solvers(), clock::now()).await {
+        let challenges = OrderChallenges { manager: self, solvers: issuers.solvers(), placed };
+        let issued = match ca.complete(order, &csr, &challenges, clock::now()).await {
             Ok(issued) => issued,
             Err(error) => {
                 if is_spent(&error) {
-                    self.end_order(placed, None).await?;
+                    self.close(issuers, placed, &left, None).await?;
                 }
                 return Err(error.into());
             }
@@ -304,14 +307,14 @@ impl Manager {
             Ok(chain) => chain,
             Err(error) => {
                 // The CA would answer the same again.
-                self.end_order(placed, None).await?;
+                self.close(issuers, placed, &left, None).await?;
                 return Err(error.into());
             }
         };
         crash::at(Step::Issued);
         self.publish(placed, &chain, issued.chain_pem.clone()).await?;
         crash::at(Step::Published);
-        self.end_order(placed, Some(chain.fingerprint)).await?;
+        self.close(issuers, placed, &left, Some(chain.fingerprint)).await?;
         crash::at(Step::Ended);
         self.read_window(&due.request, ca, &issued.chain_pem, chain.fingerprint).await;
         self.outcome(&due.request).await
@@ -568,10 +571,6 @@ fn problem(error: &ManageError) -> String {
 fn version_of_order(view: &View, placed: &OrderPlaced) -> Option<Hash> {
     let timeline = view.catalog.timeline(placed.certificate)?;
     timeline.iter().find(|known| known.version.spki == placed.spki).map(|known| known.version.fingerprint)
-}
-
-fn planned(placed: &OrderPlaced) -> Vec<PlannedChallenge> {
-    placed.challenges.iter().filter_map(|value| serde_json::from_value(value.clone()).ok()).collect()
 }
 
 fn is_spent(error: &IssueError) -> bool {

@@ -22,7 +22,7 @@ use certbus_core::time::Timestamp;
 use certbus_core::x509::ChainPemError;
 use tokio::sync::Mutex;
 
-use crate::appender::{self, Appender};
+use crate::appender::{self, Appender, Scope};
 use crate::clock;
 use crate::issuing::{Issuing, SettingsError};
 use crate::tenant::{Tenant, View};
@@ -193,7 +193,20 @@ impl Manager {
         certificate: CertificateId,
         decide: impl FnMut(&View) -> Result<(Vec<Event>, T), ManageError> + Send + 'static,
     ) -> Result<T, ManageError> {
-        self.appender.record(kind, certificate, decide).await
+        self.record_about(kind, Scope::Certificate(certificate), decide).await
+    }
+
+    /// As [`Manager::record_for`], about whatever is in scope.
+    ///
+    /// # Errors
+    /// As [`Manager::record`].
+    pub(crate) async fn record_about<T: Send + 'static>(
+        &self,
+        kind: StreamKind,
+        scope: Scope,
+        decide: impl FnMut(&View) -> Result<(Vec<Event>, T), ManageError> + Send + 'static,
+    ) -> Result<T, ManageError> {
+        self.appender.record(kind, scope, decide).await
     }
 
     /// Decides and appends, again and again until nobody was in between. `decide` sees a view at the head; what it

@@ -14,7 +14,7 @@ use crate::error::{IssueError, Problem, from_acme};
 use crate::key::read_csr;
 use crate::nonce::{is_bad_nonce, with_nonce};
 use crate::order::{dns_name, kind, read_authorizations};
-use crate::solver::Solvers;
+use crate::solver::ChallengeHost;
 
 /// All of an order's completion, propagation included.
 const COMPLETE_WITHIN: Duration = Duration::from_secs(300);
@@ -29,14 +29,14 @@ impl AcmeCa {
         mut order: instant_acme::Order,
         planned: &[PlannedChallenge],
         csr_der: &[u8],
-        solvers: &Solvers,
+        host: &dyn ChallengeHost,
     ) -> Result<Issued, IssueError> {
         let request = read_csr(csr_der)?;
         let mut set_up = Vec::new();
-        let driven = self.drive(&mut order, planned, csr_der, solvers, &mut set_up);
+        let driven = self.drive(&mut order, planned, csr_der, host, &mut set_up);
         let outcome = tokio::time::timeout(COMPLETE_WITHIN, driven).await;
         crash::at(Step::CleaningUp);
-        if let Err(error) = solvers.clean_up(&set_up).await {
+        if let Err(error) = host.clean_up(&set_up).await {
             // The certificate matters more; the caller has the plan on its log and can clean up again.
             tracing::warn!(order = order.url(), %error, "a challenge could not be removed");
         }
@@ -54,7 +54,7 @@ impl AcmeCa {
         order: &mut instant_acme::Order,
         planned: &[PlannedChallenge],
         csr_der: &[u8],
-        solvers: &Solvers,
+        host: &dyn ChallengeHost,
         set_up: &mut Vec<PlannedChallenge>,
     ) -> Result<String, IssueError> {
         let url = order.url().to_owned();
@@ -69,10 +69,10 @@ impl AcmeCa {
                             for challenge in planned {
                                 crash::at(Step::SettingUp);
                                 set_up.push(challenge.clone());
-                                solvers.present(challenge).await?;
+                                host.present(challenge).await?;
                                 crash::at(Step::SetUp);
                             }
-                            solvers.wait_until_visible(planned).await?;
+                            host.wait_until_visible(planned).await?;
                             crash::at(Step::Visible);
                         }
                         let telling = tell(order, planned).await;

@@ -53,7 +53,7 @@ async fn what_a_process_left_behind_is_removed_by_another() {
     assert_eq!(txt(BIND, &record), [order.challenges[0].dns_value.clone()]);
     let stored = serde_json::to_string(&order.challenges).unwrap();
     let planned: Vec<certbus_acme::PlannedChallenge> = serde_json::from_str(&stored).unwrap();
-    ca.cleanup(&planned, &by_update(BIND, KEY)).await.unwrap();
+    by_update(BIND, KEY).clean_up(&planned).await.unwrap();
     assert!(txt(BIND, &record).is_empty());
 }
 

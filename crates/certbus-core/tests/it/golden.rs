@@ -192,6 +192,52 @@ fn the_first_format_of_work_reads_as_it_did() {
     assert_eq!(config.config.open("default", &manager.open).unwrap().as_str(), "[ca.internal]\n");
 }
 
+/// What came to `work` after its first file was made.
+fn later_work() -> Vec<u8> {
+    let (mut world, first) = World::new(StreamKind::Work);
+    let certificate = CertificateId::from_bytes([1; 8]);
+    let second = world.append(vec![
+        Event::ChallengesChanged(ChallengesChanged {
+            certificate,
+            order: "https://ca.example/order/1".into(),
+            needed: false,
+        }),
+        Event::RecordClaimed(RecordClaimed {
+            record: "dns-01:_acme-challenge.example.com".into(),
+            by: "https://ca.example/order/1".into(),
+            until: world.now,
+        }),
+        Event::IssuanceFailed(IssuanceFailed {
+            certificate,
+            attempt: 1,
+            problem: "urn:ietf:params:acme:error:dns: no such name".into(),
+            retry_at: world.now,
+            name: Some(DnsName::parse("example.com").unwrap()),
+        }),
+    ]);
+    [first, second]
+        .iter()
+        .map(|b| String::from_utf8(b.bytes().to_vec()).unwrap())
+        .collect::<Vec<_>>()
+        .join("\n")
+        .into_bytes()
+}
+
+#[test]
+fn what_came_to_work_later_reads_as_it_did_and_is_written_as_it_was() {
+    let bytes = stored("work.2.log", later_work);
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    let mut kinds = Vec::new();
+    for batch in certbus_core::snapshot::batches_of(&bytes).unwrap() {
+        for event in batch.events().unwrap() {
+            assert!(text.contains(&event.encode()), "{} is encoded as it was", event.kind());
+            kinds.push(event.kind().to_owned());
+        }
+    }
+    kinds.retain(|kind| kind != "Statement");
+    assert_eq!(kinds, ["ChallengesChanged", "RecordClaimed", "IssuanceFailed"]);
+}
+
 #[test]
 fn what_is_written_today_is_what_the_golden_file_holds() {
     for (stream, file) in [(StreamKind::Certs, "certs.1.log"), (StreamKind::Work, "work.1.log")] {
