@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use certbus_core::crash::{self, Step};
 use certbus_core::spec::Challenge;
-use instant_acme::{ChallengeStatus, RetryPolicy};
+use instant_acme::{AuthorizationStatus, ChallengeStatus, RetryPolicy};
 
 use crate::account::AcmeCa;
 use crate::ca::{Issued, OrderStatus, PlannedChallenge};
@@ -19,9 +19,12 @@ use crate::solver::ChallengeHost;
 /// All of an order's completion, propagation included.
 const COMPLETE_WITHIN: Duration = Duration::from_secs(300);
 
-/// Quick at first: most CAs are done within a second. It follows Retry-After, and is begun again when it ends.
-const POLL: RetryPolicy =
-    RetryPolicy::new().initial_delay(Duration::from_millis(50)).backoff(1.6).timeout(Duration::from_secs(15));
+/// Quick at first: most CAs are done within a second. Both follow Retry-After, and are short: another process may have
+/// brought the order further than to where the library waits for.
+const QUICK: RetryPolicy =
+    RetryPolicy::new().initial_delay(Duration::from_millis(30)).backoff(1.6).timeout(Duration::from_millis(1500));
+const PATIENT: RetryPolicy =
+    RetryPolicy::new().initial_delay(Duration::from_secs(1)).backoff(1.5).timeout(Duration::from_secs(5));
 
 impl AcmeCa {
     pub(crate) async fn complete(
@@ -58,12 +61,14 @@ impl AcmeCa {
         set_up: &mut Vec<PlannedChallenge>,
     ) -> Result<String, IssueError> {
         let url = order.url().to_owned();
-        let (mut told, mut finalized) = (false, false);
+        let (mut told, mut finalized, mut polls) = (false, false, 0_u32);
         loop {
+            let pace = if polls < 2 { &QUICK } else { &PATIENT };
             let step = match order.state().status.into() {
                 OrderStatus::Pending => {
                     if told {
-                        order.poll_ready(&POLL).await.map(|_| ())
+                        polls += 1;
+                        order.poll_ready(pace).await.map(|_| ())
                     } else {
                         if set_up.is_empty() {
                             for challenge in planned {
@@ -77,8 +82,8 @@ impl AcmeCa {
                         }
                         let telling = tell(order, planned).await;
                         crash::at(Step::Told);
-                        told = telling.is_ok();
-                        telling
+                        told = telling.is_ok() || self.is_told(&url, planned).await;
+                        if told { Ok(()) } else { telling }
                     }
                 }
                 OrderStatus::Ready if !finalized => {
@@ -88,10 +93,13 @@ impl AcmeCa {
                     finalized = sent.is_ok();
                     sent
                 }
-                OrderStatus::Ready | OrderStatus::Processing => match order.poll_certificate(&POLL).await {
-                    Ok(chain) => return Ok(chain),
-                    Err(error) => Err(error),
-                },
+                OrderStatus::Ready | OrderStatus::Processing => {
+                    polls += 1;
+                    match order.poll_certificate(pace).await {
+                        Ok(chain) => return Ok(chain),
+                        Err(error) => Err(error),
+                    }
+                }
                 OrderStatus::Valid => {
                     let chain = with_nonce!(order.certificate()).map_err(|error| from_acme(&url, error))?;
                     return chain.ok_or_else(|| IssueError::NotAcme {
@@ -134,6 +142,24 @@ impl AcmeCa {
             (Some(error), _) => Err(error),
             (None, refreshed) => refreshed.map_err(|error| from_acme(&url, error)),
         }
+    }
+
+    /// Whether another process, which goes on with the same order, has told the CA meanwhile.
+    async fn is_told(&self, url: &str, planned: &[PlannedChallenge]) -> bool {
+        let Ok(mut order) = with_nonce!(self.account.order(url.to_owned())) else { return false };
+        if with_nonce!(read_authorizations(&mut order)).is_err() {
+            return false;
+        }
+        let mut authorizations = order.authorizations();
+        while let Some(Ok(authorization)) = authorizations.next().await {
+            let waits = |offered: &instant_acme::Challenge| {
+                offered.status == ChallengeStatus::Pending && planned.iter().any(|plan| plan.token == offered.token)
+            };
+            if authorization.status == AuthorizationStatus::Pending && authorization.challenges.iter().any(waits) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Finds the challenge that failed, and else the order's own problem.

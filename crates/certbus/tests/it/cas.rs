@@ -125,3 +125,45 @@ fn a_window_in_the_past_is_an_incident_that_is_acted_on_at_once_at_pebble_and_cu
     assert_ne!(shop.only().1, before);
     assert_eq!(shop.ok(&["serve", "--once"]).out, "nothing was due\n");
 }
+
+/// Invariant 3: the order that a CA gives twice has one key, the one on the log.
+#[test]
+fn invariant_3_a_ca_that_gives_two_attempts_the_same_order_finalizes_it_once_at_pebble() {
+    let api = std::path::PathBuf::from(service("CERTBUS_TEST_PEBBLE_ROOT"));
+    let api = api.parent().unwrap();
+    let mut proxy = std::process::Command::new("python3")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/same_order.py"))
+        .arg(service("CERTBUS_TEST_PEBBLE"))
+        .args([api.join("server.pem"), api.join("server.key")])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut url = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(proxy.stdout.take().unwrap()), &mut url).unwrap();
+    let _proxy = crate::shop::Running::new(proxy);
+    let shop = Shop::empty();
+    let roots = service("CERTBUS_TEST_PEBBLE_ROOT");
+    shop.ok(&["init", "--ca", url.trim(), "--ca-roots", &roots, "--agree-tos"]);
+    crate::pebble::with_bind(&shop, None);
+    let domain = fresh("bind.test");
+    let mk = ["cert", "mk", "--subdomain", &domain, "--challenge", "dns-01"];
+    // Killed when the CA has its order and the log has not; the next attempt is given the same order, with another key.
+    let mut killed = shop.command(&mk);
+    assert!(!killed.env("CERTBUS_CRASH_AT", "ordered").output().unwrap().status.success());
+    let at_once: Vec<_> =
+        (0..3).map(|_| shop.command(&mk).stderr(std::process::Stdio::piped()).spawn().unwrap()).collect();
+    for child in at_once {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(shop.count("CertificateObtained"), 1);
+    assert_eq!(shop.count("OrderPlaced"), 1, "one order");
+    shop.only();
+    let said = std::fs::read_to_string(service("CERTBUS_TEST_PEBBLE_LOG")).unwrap();
+    let placed = shop.events().into_iter().find_map(|event| match event {
+        certbus_core::event::Event::OrderPlaced(placed) => Some(placed.order.rsplit('/').next().unwrap().to_owned()),
+        _ => None,
+    });
+    let placed = placed.unwrap();
+    assert_eq!(said.lines().filter(|line| line.contains("Issued") && line.contains(&placed)).count(), 1);
+}
