@@ -14,6 +14,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use tokio::sync::Notify;
+use zeroize::Zeroizing;
 
 /// Why a version is not served. The one before is, until this is mended.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -35,10 +36,26 @@ pub enum AdoptError {
     OtherVersion,
 }
 
+/// Chain and private key of one version, opened for the files of a load balancer. Drop it when they are written.
+pub struct Material {
+    /// Leaf first, PEM, as the CA sent it.
+    pub chain: String,
+    /// The private key, PKCS#8 DER.
+    pub key: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Material {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Material").finish_non_exhaustive()
+    }
+}
+
 /// Opens private keys: holds the identity, and the private halves of the rings it was given.
 #[derive(Debug)]
 pub(crate) struct Opener {
     identity: Identity,
+    /// Whether keys stay in memory once opened: for who answers handshakes.
+    pub(crate) keeps: bool,
     tenant: RwLock<String>,
     rings: RwLock<HashMap<RingId, Arc<OpeningKey>>>,
     /// Served here, verified when adopted, and not readable any more.
@@ -47,9 +64,10 @@ pub(crate) struct Opener {
 }
 
 impl Opener {
-    pub(crate) fn new(identity: Identity) -> Self {
+    pub(crate) fn new(identity: Identity, keeps: bool) -> Self {
         Self {
             identity,
+            keeps,
             tenant: RwLock::default(),
             rings: RwLock::default(),
             damaged: Mutex::default(),
@@ -102,14 +120,21 @@ impl Opener {
 
     /// Checks and opens a version from its event's stored line.
     pub(crate) fn adopt(&self, version: &Version, line: &str) -> Result<Arc<CertifiedKey>, AdoptError> {
-        let event = Event::decode(line).map_err(|e| AdoptError::Unreadable(e.to_string()))?;
-        let Event::CertificateObtained(obtained) = event else {
-            return Err(AdoptError::Unreadable("it is another kind of event".into()));
-        };
-        self.open(version, &obtained)
+        self.open(version, &*obtained(line)?).map(|(key, _)| key)
     }
 
-    fn open(&self, version: &Version, obtained: &CertificateObtained) -> Result<Arc<CertifiedKey>, AdoptError> {
+    /// As [`Opener::adopt`], but what comes back is to be written to files.
+    pub(crate) fn material(&self, version: &Version, line: &str) -> Result<Material, AdoptError> {
+        let obtained = obtained(line)?;
+        let (_, key) = self.open(version, &obtained)?;
+        Ok(Material { chain: obtained.chain.clone(), key })
+    }
+
+    fn open(
+        &self,
+        version: &Version,
+        obtained: &CertificateObtained,
+    ) -> Result<(Arc<CertifiedKey>, Zeroizing<Vec<u8>>), AdoptError> {
         let chain = ParsedChain::parse(&obtained.chain)?;
         if chain.fingerprint != version.fingerprint || obtained.certificate != version.certificate {
             return Err(AdoptError::OtherVersion);
@@ -129,7 +154,14 @@ impl Opener {
         let key = provider().key_provider.load_private_key(key).map_err(AdoptError::Key)?;
         let certified = CertifiedKey::new(chain.certificates, key);
         certified.keys_match().map_err(AdoptError::Key)?;
-        Ok(Arc::new(certified))
+        Ok((Arc::new(certified), der))
+    }
+}
+
+fn obtained(line: &str) -> Result<Arc<CertificateObtained>, AdoptError> {
+    match Event::decode(line).map_err(|e| AdoptError::Unreadable(e.to_string()))? {
+        Event::CertificateObtained(obtained) => Ok(obtained),
+        _ => Err(AdoptError::Unreadable("it is another kind of event".into())),
     }
 }
 

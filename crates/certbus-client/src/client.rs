@@ -13,9 +13,9 @@ use certbus_core::identity::Identity;
 use certbus_core::time::Timestamp;
 use futures::StreamExt;
 
-use crate::adopt::{Opener, provider};
+use crate::adopt::{AdoptError, Material, Opener, provider};
 use crate::disk::{Disk, DiskError};
-use crate::index::Index;
+use crate::index::{Index, Live};
 use crate::resolver::Resolver;
 use crate::state::State;
 
@@ -24,6 +24,9 @@ pub const LOG_SILENT_AFTER: Duration = Duration::from_secs(48 * 3600);
 
 /// How long a refused log is left alone before it is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often one who follows to the head looks whether it is there.
+const LOOK_WHILE_FOLLOWING: Duration = Duration::from_millis(10);
 
 /// The tail is folded into the snapshot after this long without news.
 const QUIET: Duration = Duration::from_secs(60);
@@ -104,6 +107,19 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn open(identity: Identity, pins: Vec<Pin>, folder: &Path) -> Result<Arc<Self>, ClientError> {
+        Self::start(identity, pins, folder, true)
+    }
+
+    /// As [`Client::open`], for one who writes files rather than answers handshakes: a key that was opened is not kept
+    /// in memory.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn open_for_files(identity: Identity, pins: Vec<Pin>, folder: &Path) -> Result<Arc<Self>, ClientError> {
+        Self::start(identity, pins, folder, false)
+    }
+
+    fn start(identity: Identity, pins: Vec<Pin>, folder: &Path, keeps: bool) -> Result<Arc<Self>, ClientError> {
         let pins: Vec<Pin> = identity.pin.into_iter().chain(pins).collect();
         if pins.is_empty() {
             return Err(ClientError::NotPinned(identity.name));
@@ -111,7 +127,7 @@ impl Client {
         // AWS-LC gathers entropy for tens of milliseconds before its first random number: meanwhile the folder is read.
         std::thread::spawn(|| provider().secure_random.fill(&mut [0]));
         let lock = Disk::lock(folder)?;
-        let opener = Arc::new(Opener::new(identity));
+        let opener = Arc::new(Opener::new(identity, keeps));
         let (state, index) = State::load(folder, opener.clone(), pins)?;
         let changed = tokio::sync::watch::Sender::new(state.chain.cursor());
         Ok(Arc::new(Self {
@@ -132,6 +148,26 @@ impl Client {
     /// What is served at this moment.
     pub fn index(&self) -> arc_swap::Guard<Arc<Index>> {
         self.index.load()
+    }
+
+    /// What is served at this moment, one version of each managed certificate: the newest that was offered to this
+    /// recipient and adopted (invariant 5). In no order.
+    pub fn served(&self) -> Vec<Arc<Live>> {
+        self.state().all_served()
+    }
+
+    /// Chain and private key of a served version, read from disk, checked and opened anew: for the files of a load
+    /// balancer. A record that turns out to be damaged is read from the log again.
+    ///
+    /// # Errors
+    /// [`AdoptError`].
+    pub fn material(&self, live: &Live) -> Result<Material, AdoptError> {
+        let line = live.location.read().map_err(|e| AdoptError::Unreadable(e.to_string()));
+        let opened = line.and_then(|line| self.opener.material(&live.version, &line));
+        if opened.is_err() {
+            self.opener.report_damage(live.version.certificate);
+        }
+        opened
     }
 
     /// Told of each place that was reached.
@@ -200,6 +236,31 @@ impl Client {
                         break;
                     }
                 }
+            }
+        }
+    }
+
+    /// Follows to the head that the log has now, and returns how the log is doing: for a program that runs once and ends.
+    pub async fn follow_to_head(
+        self: Arc<Self>,
+        log: Arc<dyn EventLog>,
+        snapshots: Arc<dyn SnapshotStore>,
+    ) -> LogHealth {
+        let following = self.clone().follow(log.clone(), snapshots);
+        let mut following = std::pin::pin!(following);
+        loop {
+            let cursor = self.state().chain.cursor();
+            if log.read(cursor, 1).await.is_ok_and(|page| page.batches.is_empty()) {
+                self.report(LogHealth::Following);
+                return self.status().log;
+            }
+            tokio::select! {
+                () = &mut following => {}
+                () = tokio::time::sleep(LOOK_WHILE_FOLLOWING) => {}
+            }
+            match self.status().log {
+                LogHealth::NotReadYet | LogHealth::Following | LogHealth::Silent { .. } => {}
+                failed @ (LogHealth::Unreachable { .. } | LogHealth::Refused { .. }) => return failed,
             }
         }
     }

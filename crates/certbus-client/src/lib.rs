@@ -17,7 +17,7 @@ mod index;
 mod resolver;
 mod state;
 
-pub use adopt::AdoptError;
+pub use adopt::{AdoptError, Material};
 pub use client::{Client, ClientError, LOG_SILENT_AFTER, LogHealth, Status};
 pub use disk::DiskError;
 pub use index::{Index, Live};

@@ -233,7 +233,9 @@ impl State {
                         let line = location.read().map_err(|e| format!("its record cannot be read: {e}"))?;
                         let key = self.opener.adopt(&version, &line).map_err(|e| e.to_string())?;
                         let live = Live::new(version.clone(), location);
-                        let _ = live.opened.set(key);
+                        if self.opener.keeps {
+                            let _ = live.opened.set(key);
+                        }
                         Ok(Arc::new(live))
                     });
                     match live {
@@ -367,6 +369,12 @@ impl State {
     /// What was found damaged on disk at the start.
     pub(crate) fn damaged(&self) -> Option<String> {
         self.disk.damaged.clone()
+    }
+
+    /// What is served here: one version of each managed certificate.
+    pub(crate) fn all_served(&mut self) -> Vec<Arc<Live>> {
+        self.sort();
+        self.served.values().cloned().collect()
     }
 
     /// How many managed certificates are served here.

@@ -1,5 +1,6 @@
 //! The command line: what can be said, and which file does it.
 
+mod agent;
 mod cert;
 mod conf;
 mod demo;
@@ -83,6 +84,8 @@ enum Command {
     Stream(stream::StreamCommand),
     /// Renew whatever is due, for as long as it runs (or once, for cron).
     Serve(serve::Serve),
+    /// Keep the files of nginx, HAProxy and others in line with the log, and reload them.
+    Agent(agent::Agent),
     /// An HTTPS server that serves managed certificates: a model for your own.
     ExampleServer(example_server::ExampleServer),
     /// Print a completion script for a shell.
@@ -112,6 +115,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Tenant(command) => command.run(&settings()?).await,
         Command::Stream(command) => command.run(&settings()?).await,
         Command::Serve(serve) => serve.run(&settings()?).await,
+        Command::Agent(agent) => agent.run(&settings()?).await,
         Command::ExampleServer(server) => server.run(&settings()?).await,
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use certbus_agent::{Target, TargetSettings};
 use certbus_core::chain::Pin;
 use certbus_manager::LocalSolvers;
 use certbus_manager::issuing::{ISSUING_KEYS, without_values};
@@ -21,6 +22,7 @@ pub(crate) struct File {
     trust: Vec<Pin>,
     http01: Http01Section,
     exec: ExecSection,
+    target: Vec<toml::Spanned<TargetSettings>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -60,6 +62,7 @@ pub(crate) struct Settings {
     /// The tenant at hand.
     pub(crate) tenant: String,
     file: File,
+    targets: Vec<Target>,
 }
 
 /// What flags and environment say.
@@ -126,9 +129,14 @@ impl Settings {
         if file.http01.listen.is_some() && file.http01.webroot.is_some() {
             bail!(wrong(None, "http01 has both `listen` and `webroot`; one of them answers challenges"));
         }
+        let written: Vec<TargetSettings> = file.target.iter().map(|target| target.get_ref().clone()).collect();
+        let targets = Target::parse_all(&written).map_err(|(number, error)| {
+            let span = file.target.get(number).map(toml::Spanned::span);
+            wrong(span.map(|span| line_of(text, span, error.key)), &error.to_string())
+        })?;
         let system = overrides.system || path == Path::new("/etc/certbus/certbus.toml");
         let data = overrides.data.clone().or_else(|| file.data.clone()).unwrap_or_else(|| default_data(system));
-        Ok(Self { path: path.to_owned(), data, tenant: overrides.tenant.clone(), file })
+        Ok(Self { path: path.to_owned(), data, tenant: overrides.tenant.clone(), file, targets })
     }
 
     /// The same for another tenant.
@@ -189,6 +197,11 @@ impl Settings {
         &self.file.trust
     }
 
+    /// What the agent keeps in line on this machine.
+    pub(crate) fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
     /// What this machine brings for challenges.
     pub(crate) fn solvers(&self) -> LocalSolvers {
         LocalSolvers {
@@ -197,6 +210,18 @@ impl Settings {
             dns01_exec: self.file.exec.dns01.clone(),
         }
     }
+}
+
+/// The line of `key` in the table that stands at `span`; the table's own where the key is not written.
+fn line_of(text: &str, span: std::ops::Range<usize>, key: &str) -> usize {
+    let first = text.get(..span.start).unwrap_or_default().matches('\n').count() + 1;
+    let table = text.get(span.start..).unwrap_or_default().lines().enumerate();
+    let own = table.take_while(|(at, line)| *at == 0 || !line.trim_start().starts_with('['));
+    let named = |line: &str| {
+        let rest = line.trim_start().strip_prefix(key);
+        rest.is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    own.into_iter().find(|(_, line)| named(line)).map_or(first, |(at, _)| first + at)
 }
 
 fn check_tenant(name: &str) -> Result<()> {

@@ -48,20 +48,30 @@ pub(crate) async fn client(settings: &Settings, key: &Path, folder: &Path) -> Re
     check_tenant(&identity, settings)?;
     make_folder(folder)?;
     let client = Client::open(identity, settings.pins().to_vec(), folder)?;
-    let (following, settings) = (client.clone(), settings.clone());
-    tokio::spawn(async move {
-        let mut said = false;
-        loop {
-            match tenant(&settings, Vec::new(), false).await {
-                Ok(tenant) => return following.follow(tenant.certs.log, tenant.certs.snapshots).await,
-                Err(error) if !said => tracing::warn!("{error:#}; serving on from the snapshot"),
-                Err(_) => {}
-            }
-            said = true;
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-    });
+    tokio::spawn(follow(client.clone(), settings.clone()));
     Ok(client)
+}
+
+/// The client of an agent: as [`client`], but it keeps no opened keys and does not follow the log yet.
+pub(crate) fn client_for_files(settings: &Settings, key: &Path, folder: &Path) -> Result<Arc<Client>> {
+    let identity = identity(key, Role::Node)?;
+    check_tenant(&identity, settings)?;
+    make_folder(folder)?;
+    Ok(Client::open_for_files(identity, settings.pins().to_vec(), folder)?)
+}
+
+/// Follows the log of the settings as soon as it can be opened, for as long as it is polled.
+pub(crate) async fn follow(client: Arc<Client>, settings: Settings) {
+    let mut said = false;
+    loop {
+        match tenant(&settings, Vec::new(), false).await {
+            Ok(tenant) => return client.follow(tenant.certs.log, tenant.certs.snapshots).await,
+            Err(error) if !said => tracing::warn!("{error:#}; serving on from the snapshot"),
+            Err(_) => {}
+        }
+        said = true;
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// How long a log that cannot be opened is left alone.

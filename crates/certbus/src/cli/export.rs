@@ -4,14 +4,13 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use certbus_agent::layout;
 use certbus_core::event::CertificateObtained;
 use certbus_core::id::CertificateId;
 use certbus_core::identity::Role;
 use certbus_core::seal::{Purpose, open};
-use certbus_core::x509::ParsedChain;
 use clap::{Args, ValueEnum};
-use data_encoding::BASE64;
 use zeroize::Zeroizing;
 
 use super::exit::{Missing, Mistake};
@@ -84,13 +83,7 @@ fn write_pem(folder: &Path, obtained: &CertificateObtained, key: &[u8]) -> Resul
     const END: &str = "-----END CERTIFICATE-----";
     let end = obtained.chain.find(END).map_or(obtained.chain.len(), |at| at + END.len());
     let (leaf, rest) = obtained.chain.split_at(end);
-    let body = Zeroizing::new(BASE64.encode(key));
-    let mut pem = Zeroizing::new(String::from("-----BEGIN PRIVATE KEY-----\n"));
-    for line in body.as_bytes().chunks(64) {
-        pem.push_str(std::str::from_utf8(line).unwrap_or_default());
-        pem.push('\n');
-    }
-    pem.push_str("-----END PRIVATE KEY-----\n");
+    let pem = layout::key_pem(key);
     let files = [
         ("cert.pem", format!("{}\n", leaf.trim()), 0o644),
         ("chain.pem", rest.trim_start().to_owned(), 0o644),
@@ -110,7 +103,6 @@ fn write_pkcs12(
     key: &[u8],
     password_file: Option<&Path>,
 ) -> Result<PathBuf> {
-    use p12_keystore::{Certificate, KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
     let path = password_file.context("--password-file is needed for PKCS#12")?;
     let password = std::fs::read_to_string(path).with_context(|| format!("--password-file {}", path.display()))?;
     let password = Zeroizing::new(password);
@@ -118,17 +110,8 @@ fn write_pkcs12(
     if password.is_empty() {
         bail!(Mistake::new(format!("--password-file {} is empty; its first line is the password", path.display())));
     }
-    let chain = ParsedChain::parse(&obtained.chain)?;
-    let certificates =
-        chain.certificates.iter().map(|der| Certificate::from_der(der)).collect::<Result<Vec<_>, _>>()?;
-    let entry =
-        PrivateKeyChain::new(obtained.certificate.as_bytes().to_vec(), PrivateKey::from_der(key)?, certificates);
-    let mut store = KeyStore::new();
-    store.add_entry(
-        &obtained.names.first().map_or_else(String::new, ToString::to_string),
-        KeyStoreEntry::PrivateKeyChain(entry),
-    );
-    let bytes = Zeroizing::new(store.writer(password).write()?);
+    let alias = obtained.names.first().map_or_else(String::new, ToString::to_string);
+    let bytes = layout::pkcs12(obtained.certificate, &alias, &obtained.chain, key, password).map_err(|e| anyhow!(e))?;
     replace(folder, "bundle.p12", &bytes, 0o600)
 }
 

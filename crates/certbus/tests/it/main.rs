@@ -1,6 +1,8 @@
 //! The program as its users run it: real processes, real counterparties. `cfg(test)` tells clippy that these are tests.
 
 #[cfg(test)]
+mod agent;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod cas;

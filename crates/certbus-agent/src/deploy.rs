@@ -1,0 +1,328 @@
+//! One round for one target: compare, stage, swap in, check, tell the load balancer; whatever fails, the old files are
+//! back. Nothing is written, checked or reloaded when nothing changed. It blocks, and belongs on a thread for that.
+
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use certbus_client::{AdoptError, Client, Live};
+use certbus_core::id::Hash;
+use tokio::runtime::Handle;
+use zeroize::Zeroizing;
+
+use crate::command::{self, CommandError};
+use crate::haproxy::{self, RuntimeError};
+use crate::layout;
+use crate::plan::{Conflict, Wanted, plan};
+use crate::state::{Deployed, TargetState};
+use crate::swap::{FileError, Swap, TakeBack};
+use crate::target::{Access, Layout, Target};
+use crate::template::file_name;
+
+/// What a round did.
+#[derive(Debug)]
+pub struct Round {
+    /// The target.
+    pub target: String,
+    /// How many certificates it is to hold.
+    pub wanted: usize,
+    /// How many of them were written.
+    pub written: usize,
+    /// How the load balancer was told.
+    pub told: Told,
+    /// What went wrong; empty if all is as it should be.
+    pub failures: Vec<DeployError>,
+}
+
+/// How the load balancer was told of new files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// There was nothing to tell, or no way to.
+    Nothing,
+    /// By its reload command.
+    Reloaded,
+    /// Over its socket, without a reload.
+    Committed,
+}
+
+/// What went wrong in a round. The load balancer serves on with what it had.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// The settings do not say which certificate stands in a file.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// A version does not open.
+    #[error("certificate {certificate} ({names}) cannot be opened, its files are left as they are: {source}")]
+    Material {
+        /// Its id.
+        certificate: String,
+        /// Its names.
+        names: String,
+        /// Why.
+        source: AdoptError,
+    },
+    /// PKCS#12 could not be made.
+    #[error("certificate {certificate} cannot be put into PKCS#12: {why}")]
+    Pkcs12 {
+        /// Its id.
+        certificate: String,
+        /// Why.
+        why: String,
+    },
+    /// A file could not be written.
+    #[error("cannot write {0}; the old file is in its place")]
+    Write(FileError),
+    /// The agent's own journal could not be written.
+    #[error("cannot write down what is under way, so nothing was changed: {0}")]
+    Journal(FileError),
+    /// The old files could not be put back.
+    #[error("cannot put the old file back: {0}; it is tried again before anything else")]
+    TakeBack(FileError),
+    /// The check said no.
+    #[error("the check failed, the old files are back and nothing was reloaded: {0}")]
+    Check(CommandError),
+    /// The reload said no.
+    #[error("the reload failed, {files}; the server still runs the old ones: {source}")]
+    Reload {
+        /// What became of the files.
+        files: &'static str,
+        /// Why.
+        source: CommandError,
+    },
+    /// HAProxy said no.
+    #[error("HAProxy did not take it, {files}; it still runs the old ones: {source}")]
+    Runtime {
+        /// What became of the files.
+        files: &'static str,
+        /// Why.
+        source: RuntimeError,
+    },
+}
+
+/// Brings `target` in line with what `client` serves. `all`: every file is compared, not only those of a version that is
+/// not known to lie there.
+pub(crate) fn round(client: &Client, target: &Target, journal: &Path, state: &mut TargetState, all: bool) -> Round {
+    let mut round =
+        Round { target: target.name.clone(), wanted: 0, written: 0, told: Told::Nothing, failures: Vec::new() };
+    if let Err(error) = round.run(client, target, journal, state, all) {
+        round.failures.push(error);
+    }
+    round
+}
+
+impl Round {
+    fn run(
+        &mut self,
+        client: &Client,
+        target: &Target,
+        journal: &Path,
+        state: &mut TargetState,
+        all: bool,
+    ) -> Result<(), DeployError> {
+        if Swap::recover(journal).map_err(DeployError::TakeBack)? {
+            tracing::warn!(target = %target.name, "a round that was cut short is taken back and begun anew");
+        }
+        let wanted = plan(target, &client.served())?;
+        self.wanted = wanted.len();
+        forget_others(target, &wanted, state);
+        let differ: Vec<Wanted> = wanted.into_iter().filter(|one| !one.lies_there(target, state, all)).collect();
+        if differ.is_empty() && !state.reload_owed {
+            return Ok(());
+        }
+        let mut swap =
+            Swap::begin(journal, differ.iter().map(|one| one.paths.clone())).map_err(DeployError::Journal)?;
+        let new = self.stage(client, target, &differ, &mut swap, state);
+        if new.is_empty() && !state.reload_owed {
+            return swap.take_back(TakeBack::All).map(drop).map_err(DeployError::TakeBack);
+        }
+        let count = new.len();
+        let files = swap.swap_in().map_err(DeployError::Write);
+        let checked = files.and_then(|()| run(&target.check, target).map_err(DeployError::Check));
+        if let Err(error) = checked {
+            swap.take_back(TakeBack::All).map_err(|e| self.also(&error, e))?;
+            return Err(error);
+        }
+        match tell(target, &swap, state.reload_owed) {
+            Ok(told) => {
+                swap.keep().map_err(DeployError::Journal)?;
+                state.deployed.extend(new);
+                (state.reload_owed, self.told, self.written) = (false, told, count);
+                Ok(())
+            }
+            Err(untold) => {
+                let stay = match swap.take_back(TakeBack::Replaced) {
+                    Ok(stay) => stay,
+                    Err(second) => return Err(self.also(&untold.error(false), second)),
+                };
+                state.reload_owed |= stay;
+                Err(untold.error(stay))
+            }
+        }
+    }
+
+    /// Opens, compares and stages; says what is now beside its place. One certificate's failure leaves the others.
+    fn stage(
+        &mut self,
+        client: &Client,
+        target: &Target,
+        differ: &[Wanted],
+        swap: &mut Swap,
+        state: &mut TargetState,
+    ) -> Vec<(certbus_core::id::CertificateId, Deployed)> {
+        let mut new = Vec::new();
+        for (set, one) in differ.iter().enumerate() {
+            let version = one.live.version();
+            let contents = match contents(client, target, &one.live) {
+                Ok(contents) => contents,
+                Err(error) => {
+                    self.failures.push(error);
+                    continue;
+                }
+            };
+            let files: Box<[Hash]> = contents.iter().map(|bytes| Hash::of(bytes)).collect();
+            let deployed = Deployed { version: version.fingerprint, files };
+            if one.holds(&deployed, target.access) {
+                state.deployed.insert(version.certificate, deployed);
+                continue;
+            }
+            one.paths.iter().for_each(|path| Swap::sweep(path));
+            match swap.stage(set, &contents, target.access) {
+                Ok(()) => new.push((version.certificate, deployed)),
+                Err(error) => {
+                    // The next would fail as this one did.
+                    let hopeless =
+                        matches!(error.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::ReadOnlyFilesystem);
+                    self.failures.push(DeployError::Write(error));
+                    if hopeless {
+                        break;
+                    }
+                }
+            }
+        }
+        new
+    }
+
+    /// A second failure on the way back: both are said.
+    fn also(&mut self, first: &DeployError, second: FileError) -> DeployError {
+        tracing::error!(target = %self.target, "{first}");
+        DeployError::TakeBack(second)
+    }
+}
+
+impl Wanted {
+    /// Whether the version is known to lie in its files; with `all` they are read and compared.
+    fn lies_there(&self, target: &Target, state: &TargetState, all: bool) -> bool {
+        let version = self.live.version();
+        let known = state.deployed.get(&version.certificate).filter(|known| known.version == version.fingerprint);
+        known.is_some_and(|known| !all || self.holds(known, target.access))
+    }
+
+    /// Whether its files have this content, this owner and this mode.
+    fn holds(&self, deployed: &Deployed, access: Access) -> bool {
+        self.paths.len() == deployed.files.len()
+            && self.paths.iter().zip(&deployed.files).all(|(path, hash)| holds(path, *hash, access))
+    }
+}
+
+fn holds(path: &Path, hash: Hash, access: Access) -> bool {
+    let Ok(metadata) = path.symlink_metadata() else { return false };
+    metadata.is_file()
+        && metadata.permissions().mode() & 0o7777 == access.mode
+        && access.owner.is_none_or(|owner| owner == metadata.uid())
+        && access.group.is_none_or(|group| group == metadata.gid())
+        && std::fs::read(path).map(Zeroizing::new).is_ok_and(|bytes| Hash::of(&bytes) == hash)
+}
+
+/// The files of certificates that are gone stay: the load balancer's configuration may name them.
+fn forget_others(target: &Target, wanted: &[Wanted], state: &mut TargetState) {
+    let meant: std::collections::HashSet<_> = wanted.iter().map(|one| one.live.version().certificate).collect();
+    state.deployed.retain(|id, _| {
+        let stays = meant.contains(id);
+        if !stays {
+            tracing::info!(target = %target.name, certificate = %id, "not served any more; its files are left in place");
+        }
+        stays
+    });
+}
+
+fn contents(client: &Client, target: &Target, live: &Live) -> Result<Vec<Zeroizing<Vec<u8>>>, DeployError> {
+    let version = live.version();
+    let material = client.material(live).map_err(|source| DeployError::Material {
+        certificate: version.certificate.to_string(),
+        names: version.names.to_string(),
+        source,
+    })?;
+    // Moved, not copied: each text is wiped once.
+    let bytes = |mut text: Zeroizing<String>| Zeroizing::new(std::mem::take(&mut *text).into_bytes());
+    Ok(match &target.layout {
+        Layout::Separate { .. } => {
+            let chain = Zeroizing::new(layout::chain_pem(&material.chain).into_bytes());
+            vec![chain, bytes(layout::key_pem(&material.key))]
+        }
+        Layout::Combined { .. } => vec![bytes(layout::combined_pem(&material.chain, &material.key))],
+        Layout::Pkcs12 { password, .. } => {
+            let (id, alias) = (version.certificate, file_name(&version.names));
+            let store = layout::pkcs12(id, &alias, &material.chain, &material.key, password);
+            vec![store.map_err(|why| DeployError::Pkcs12 { certificate: id.to_string(), why })?]
+        }
+    })
+}
+
+/// Why the load balancer was not told.
+enum Untold {
+    Reload(CommandError),
+    Runtime(RuntimeError),
+}
+
+impl Untold {
+    /// The error, once it is known what became of the files.
+    fn error(self, stay: bool) -> DeployError {
+        let files =
+            if stay { "files that were there before are back, first ones stay" } else { "the old files are back" };
+        match self {
+            Self::Reload(source) => DeployError::Reload { files, source },
+            Self::Runtime(source) => DeployError::Runtime { files, source },
+        }
+    }
+}
+
+/// Tells the load balancer of what was swapped in.
+fn tell(target: &Target, swap: &Swap, owed: bool) -> Result<Told, Untold> {
+    if let Some(socket) = &target.socket
+        && !owed
+    {
+        let files: Vec<PathBuf> = swap.paths().map(Path::to_owned).collect();
+        match commit(socket, &files, target) {
+            // What HAProxy does not hold yet it learns by a reload.
+            Err(RuntimeError::NotHeld { .. }) if !target.reload.is_empty() => {}
+            Err(error) => return Err(Untold::Runtime(error)),
+            Ok(()) => return Ok(Told::Committed),
+        }
+    }
+    run(&target.reload, target).map_err(Untold::Reload)?;
+    Ok(if target.reload.is_empty() { Told::Nothing } else { Told::Reloaded })
+}
+
+/// Has HAProxy take every file; if it refuses one, those it took are what they were.
+fn commit(socket: &Path, files: &[PathBuf], target: &Target) -> Result<(), RuntimeError> {
+    let replace = |file: &Path, from: &Path| {
+        let text = std::fs::read_to_string(from).map(Zeroizing::new);
+        let text = text.map_err(|source| RuntimeError::Socket { socket: from.to_owned(), source })?;
+        haproxy::replace(socket, file, &text, target.limit)
+    };
+    for (at, file) in files.iter().enumerate() {
+        if let Err(error) = replace(file, file) {
+            for taken in files.iter().take(at) {
+                if let Err(error) = replace(taken, &Swap::before(taken)) {
+                    tracing::error!(target = %target.name, "HAProxy keeps the new version in memory: {error}");
+                }
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+fn run(program: &[String], target: &Target) -> Result<(), CommandError> {
+    Handle::current().block_on(command::run(program, target.limit))
+}
