@@ -277,6 +277,11 @@ zone:
         self.counterparty("OpenSSL", version([self.program("openssl"), "version"], 1))
         self.counterparty("Alertmanager", version([self.program("prometheus-alertmanager"), "--version"], 2))
         self.counterparty("curl", version([self.program("curl"), "--version"], 1))
+        # Started by their tests, each with a configuration of its own.
+        self.counterparty("nginx", version([self.program("nginx"), "-v"], -1))
+        self.counterparty("HAProxy", version([self.program("haproxy"), "-v"], 2))
+        self.counterparty("Postfix", version([self.program("postconf"), "-d", "mail_version"], -1))
+        self.counterparty("PostgreSQL", version([postgres(), "--version"], 2))
         file = self.folder / "counterparties"
         file.write_text("".join(f"{line}\n" for line in self.versions))
         self.environment["CERTBUS_TEST_COUNTERPARTIES"] = str(file)
@@ -395,6 +400,14 @@ def version(command: list, word: int) -> str:
     said = subprocess.run(command, capture_output=True, text=True)
     words = (said.stdout + said.stderr).split()
     return words[word] if words else "unknown"
+
+
+def postgres() -> str:
+    """Debian keeps its servers out of the PATH, one folder for each version."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not found:
+        raise Failed("postgres is not installed; run ci/install-counterparties")
+    return str(found[-1])
 
 
 def pebble_version(program: str) -> str:

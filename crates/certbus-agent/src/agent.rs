@@ -161,6 +161,9 @@ impl Agent {
         loop {
             changes.mark_unchanged();
             let round = self.round(number, all).await?;
+            for failure in &round.failures {
+                tracing::error!(target = %round.target, "{failure}; tried again in {} s", self.wait(number).as_secs());
+            }
             if round.written > 0 || !round.failures.is_empty() || ready.is_some() {
                 told(self, &round);
             }
@@ -207,9 +210,6 @@ impl Agent {
             after.succeeded(now());
         } else {
             after.failed(now(), round.failures.iter().map(ToString::to_string).collect());
-            for failure in &round.failures {
-                tracing::error!(target = %name, next_try = ?after.next_try, "{failure}");
-            }
         }
         let mut state = self.state();
         state.targets.insert(name, after);

@@ -125,6 +125,9 @@ impl Round {
         let wanted = plan(target, &client.served())?;
         self.wanted = wanted.len();
         forget_others(target, &wanted, state);
+        // Who was not told of what lies there is told of all of it.
+        let owed: Vec<PathBuf> =
+            if state.reload_owed { wanted.iter().flat_map(|one| one.paths.clone()).collect() } else { vec![] };
         let differ: Vec<Wanted> = wanted.into_iter().filter(|one| !one.lies_there(target, state, all)).collect();
         if differ.is_empty() && !state.reload_owed {
             return Ok(());
@@ -142,7 +145,7 @@ impl Round {
             swap.take_back(TakeBack::All).map_err(|e| self.also(&error, e))?;
             return Err(error);
         }
-        match tell(target, &swap, state.reload_owed) {
+        match tell(target, &swap, owed) {
             Ok(told) => {
                 swap.keep().map_err(DeployError::Journal)?;
                 state.deployed.extend(new);
@@ -287,11 +290,9 @@ impl Untold {
 }
 
 /// Tells the load balancer of what was swapped in.
-fn tell(target: &Target, swap: &Swap, owed: bool) -> Result<Told, Untold> {
-    if let Some(socket) = &target.socket
-        && !owed
-    {
-        let files: Vec<PathBuf> = swap.paths().map(Path::to_owned).collect();
+fn tell(target: &Target, swap: &Swap, owed: Vec<PathBuf>) -> Result<Told, Untold> {
+    if let Some(socket) = &target.socket {
+        let files = if owed.is_empty() { swap.paths().map(Path::to_owned).collect() } else { owed };
         match commit(socket, &files, target) {
             // What HAProxy does not hold yet it learns by a reload.
             Err(RuntimeError::NotHeld { .. }) if !target.reload.is_empty() => {}

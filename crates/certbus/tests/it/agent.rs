@@ -1,14 +1,22 @@
 //! `certbus agent` beside real load balancers: the settings of a target, the agent as a process, and what both leave.
 
+mod haproxy;
 mod load;
 mod nginx;
+mod postfix;
+mod postgresql;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use certbus_core::id::Hash;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use crate::shop::{Ran, Running, Shop};
 use load::Load;
@@ -155,6 +163,47 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What `openssl s_client -starttls` sees, trusting only the roots in `roots`: the leaf's SHA-256, if it verifies.
+fn openssl_starttls(protocol: &str, port: u16, name: &str, roots: &Path) -> Result<String, String> {
+    let output = Command::new("timeout")
+        .args([
+            "20",
+            "openssl",
+            "s_client",
+            "-connect",
+            &format!("127.0.0.1:{port}"),
+            "-starttls",
+            protocol,
+            "-servername",
+            name,
+        ])
+        .args(["-verify_hostname", name, "-verify_return_error", "-CAfile"])
+        .arg(roots)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !text.contains("Verify return code: 0 (ok)") {
+        return Err(format!("{text}{}", String::from_utf8_lossy(&output.stderr)));
+    }
+    let pem = CertificateDer::from_pem_slice(text.as_bytes()).map_err(|e| e.to_string())?;
+    Ok(Hash::of(&pem).to_string())
+}
+
+/// Lets the users of servers that give root up come to what the test made for them.
+fn open_to_servers(shop: &Shop) {
+    std::fs::set_permissions(shop.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The numbers of a user of the system.
+fn ids(user: &str) -> (u32, u32) {
+    let number = |flag| {
+        let output = Command::new("id").args([flag, user]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+    };
+    (number("-u"), number("-g"))
 }
 
 /// Every file below a folder with its content, inode and time of change: nothing else tells that nothing was written.

@@ -16,7 +16,6 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 const THREADS: usize = 3;
 
-#[expect(dead_code, reason = "mail and database servers follow")]
 /// How a connection comes to TLS, and what is asked then.
 #[derive(Clone, Copy)]
 pub(super) enum Protocol {
