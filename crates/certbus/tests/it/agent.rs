@@ -1,10 +1,13 @@
 //! `certbus agent` beside real load balancers: the settings of a target, the agent as a process, and what both leave.
 
+mod bad_input;
+mod files;
 mod haproxy;
 mod load;
 mod nginx;
 mod postfix;
 mod postgresql;
+mod reloads;
 
 use std::collections::BTreeMap;
 use std::fs::File;

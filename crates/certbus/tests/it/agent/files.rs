@@ -1,0 +1,188 @@
+//! What is in the files and whose they are; disks and folders that refuse; an agent that is killed.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{contents, look, within};
+use crate::shop::{Shop, curl};
+
+const COMBINED: &str = "[[target]]\nkind = \"files\"\ncombined = \"DIR/certs/{name}.pem\"\n";
+
+/// Unmounted when the test ends.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(place: PathBuf, args: &[&str]) -> Self {
+        std::fs::create_dir_all(&place).unwrap();
+        let mounted = Command::new("mount").args(args).arg(&place).status().unwrap();
+        assert!(mounted.success(), "this test mounts a small file system, which takes root");
+        Self(place)
+    }
+
+    fn remount(&self, how: &str) {
+        let done = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.0).status().unwrap();
+        assert!(done.success());
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn each_layout_holds_what_openssl_reads_with_the_owner_and_mode_that_were_asked_for() {
+    let shop = Shop::internal();
+    shop.ok(&["cert", "mk", "--wildcard", "shop.example"]);
+    std::fs::write(shop.path("password"), "secret\n").unwrap();
+    shop.targets(
+        r#"
+[[target]]
+kind = "files"
+name = "pem"
+combined = "DIR/certs/{name}-{id}.pem"
+owner = "www-data"
+group = "daemon"
+mode = "0600"
+[[target]]
+kind = "files"
+name = "store"
+names = ["www.shop.example", "*.shop.example"]
+pkcs12 = "DIR/stores/{name}.p12"
+password_file = "DIR/password"
+[[target]]
+kind = "files"
+name = "others"
+names = ["other.example"]
+combined = "DIR/others/{name}.pem"
+"#,
+    );
+    let ran = shop.once(0, &[]);
+    assert!(ran.out.contains("others: 0 certificates, unchanged"), "{ran:?}");
+    let (id, version) = shop.only();
+    let pem = shop.path(&format!("certs/shop.example-{id}.pem"));
+    let metadata = std::fs::metadata(&pem).unwrap();
+    let (user, group) = (super::ids("www-data").0, super::ids("daemon").1);
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (user, group, 0o600));
+    let text = std::fs::read_to_string(&pem).unwrap();
+    assert!(text.starts_with("-----BEGIN PRIVATE KEY-----") && text.ends_with("-----END CERTIFICATE-----\n"));
+    let openssl = |args: &[&str]| {
+        let output = Command::new("openssl").args(args).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let public = openssl(&["pkey", "-in", pem.to_str().unwrap(), "-pubout"]);
+    assert_eq!(openssl(&["x509", "-in", pem.to_str().unwrap(), "-noout", "-pubkey"]), public);
+    let store = shop.path("stores/shop.example.p12");
+    let read = openssl(&["pkcs12", "-in", store.to_str().unwrap(), "-passin", "pass:secret", "-nodes"]);
+    assert!(read.contains("BEGIN PRIVATE KEY") && read.contains("BEGIN CERTIFICATE"));
+    assert_eq!(std::fs::metadata(&store).unwrap().permissions().mode() & 0o7777, 0o640);
+    // Salted, so it would differ each time: it is known by what was written.
+    let before = look(&shop.path("stores"));
+    shop.once(0, &[]);
+    assert_eq!(look(&shop.path("stores")), before);
+    // A renewal takes the place of the version before.
+    shop.ok(&["cert", "renew", &id]);
+    shop.once(0, &[]);
+    assert!(!shop.read("data/agent/agent.json").contains(&version), "the one before is forgotten");
+    // What is removed from the log stays on disk.
+    shop.ok(&["cert", "rm", &id, "--yes"]);
+    shop.once(0, &[]);
+    assert!(store.exists() && pem.exists());
+}
+
+#[test]
+fn a_folder_that_is_read_only_is_named_and_filled_when_it_is_not_any_more() {
+    let shop = Shop::with_targets(&["shop.example"], COMBINED);
+    let disk = Mount::new(shop.path("certs"), &["-t", "tmpfs", "-o", "size=1m", "tmpfs"]);
+    shop.once(0, &[]);
+    let before = look(&disk.0);
+    shop.ok(&["cert", "renew", &shop.only().0]);
+    disk.remount("ro");
+    shop.once(1, &["target `files`", "shop.example.pem", "Read-only file system", "old file is in its place"]);
+    assert_eq!(look(&disk.0), before);
+    let _agent = shop.agent();
+    within(10, "in the log", || shop.read("agent.err").contains("Read-only file system").then_some(()));
+    disk.remount("rw");
+    within(30, "mended", || (look(&disk.0) != before).then_some(()));
+    within(5, "said so", || shop.status("files")["next_try"].is_null().then_some(()));
+    // A folder that is a file is named too, and the other target does not wait for it.
+    std::fs::write(shop.path("file"), "").unwrap();
+    shop.targets(&format!(
+        "{COMBINED}[[target]]\nkind = \"files\"\nname = \"b\"\ncombined = \"DIR/file/{{name}}.pem\"\n"
+    ));
+    drop(_agent);
+    let ran = shop.once(1, &["target `b`", "file/shop.example.pem"]);
+    assert!(ran.out.contains("files: 1 certificates, unchanged"), "{ran:?}");
+}
+
+#[test]
+fn a_disk_that_fills_during_the_write_leaves_the_old_files_and_nothing_half_written() {
+    let shop = Shop::with_targets(&["shop.example"], COMBINED);
+    let disk = Mount::new(shop.path("certs"), &["-t", "tmpfs", "-o", "size=64k", "tmpfs"]);
+    shop.once(0, &[]);
+    shop.ok(&["cert", "renew", &shop.only().0]);
+    let fill = disk.0.join("fill");
+    let mut size = 64 * 1024;
+    while std::fs::write(&fill, vec![b'x'; size]).is_err() {
+        size -= 512;
+    }
+    let before = look(&disk.0);
+    shop.once(1, &["shop.example.pem", "No space left on device", "old file is in its place"]);
+    assert_eq!(look(&disk.0), before);
+    std::fs::remove_file(&fill).unwrap();
+    let ran = shop.once(0, &[]);
+    assert!(ran.out.contains("1 of 1 certificates written"), "{ran:?}");
+    assert_eq!(contents(&disk.0).len(), 1);
+}
+
+/// Invariant 1, for an agent that ends at any moment: killed again and again in the midst of many certificates.
+#[test]
+fn invariant_1_a_killed_agent_leaves_no_key_that_others_may_read_and_the_next_start_finishes() {
+    let shop = Shop::internal();
+    for number in 0..12 {
+        shop.ok(&["cert", "mk", &format!("m{number}.shop.example")]);
+    }
+    // The check holds the agent between the renames and the reload.
+    shop.targets(&format!("{COMBINED}check = [\"sleep\", \"0.2\"]\nmode = \"0600\"\n"));
+    let certs = shop.path("certs");
+    let mut cut_short = 0;
+    for round in 0..12 {
+        let mut agent = shop.agent_command(&["agent", "--once"]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20 + 15 * round));
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+        if certs.exists() {
+            for (path, (.., mode)) in look(&certs) {
+                assert_eq!(mode, 0o600, "{}", path.display());
+            }
+        }
+        cut_short += usize::from(shop.data().join("agent/deploying-files.json").exists());
+    }
+    assert!(cut_short > 0, "no kill came between the first write and the last");
+    shop.once(0, &[]);
+    assert_eq!(names(&certs).len(), 12, "no companion is left: {:?}", names(&certs));
+    assert!(!shop.data().join("agent/deploying-files.json").exists());
+    for (path, bytes) in contents(&certs) {
+        assert!(bytes.ends_with(b"-----END CERTIFICATE-----\n"), "{}", path.display());
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn the_files_serve_curl_when_a_program_of_ones_own_reads_them() {
+    // `openssl s_server` stands for whatever reads PEM files.
+    let shop = Shop::with_targets(&["shop.example"], COMBINED);
+    shop.once(0, &[]);
+    let (port, pem) = (super::free_port(), shop.path("certs/shop.example.pem"));
+    let mut command = Command::new("openssl");
+    command.args(["s_server", "-www", "-accept", &format!("127.0.0.1:{port}"), "-cert"]).arg(&pem);
+    command.arg("-cert_chain").arg(&pem).arg("-key").arg(&pem);
+    let _server = super::Server::start(&mut command, port, &shop.path("server.log"));
+    assert!(curl(port, "shop.example", "/", &shop.path("roots.pem")).contains("s_server"));
+}
