@@ -186,3 +186,24 @@ fn the_files_serve_curl_when_a_program_of_ones_own_reads_them() {
     let _server = super::Server::start(&mut command, port, &shop.path("server.log"));
     assert!(curl(port, "shop.example", "/", &shop.path("roots.pem")).contains("s_server"));
 }
+
+#[test]
+fn an_agent_killed_before_the_reload_has_the_old_files_back_at_the_next_start_and_reloads() {
+    let shop = Shop::with_targets(&["shop.example"], COMBINED);
+    shop.once(0, &[]);
+    let (certs, before) = (shop.path("certs"), look(&shop.path("certs")));
+    shop.ok(&["cert", "renew", &shop.only().0]);
+    shop.targets(&format!("{COMBINED}check = [\"sh\", \"-c\", \"echo $$ > DIR/checking; exec sleep 30\"]\n"));
+    let agent = shop.agent();
+    let check = within(10, "the check runs", || shop.read("checking").trim().parse::<u32>().ok());
+    assert_ne!(look(&certs)[&certs.join("shop.example.pem")], before[&certs.join("shop.example.pem")]);
+    agent.kill();
+    Command::new("kill").arg(check.to_string()).status().unwrap();
+    shop.targets(&format!("{COMBINED}check = [\"false\"]\n"));
+    shop.once(1, &["the check failed"]);
+    assert_eq!(look(&certs), before, "the old files, not what the killed agent put there");
+    shop.targets(&format!("{COMBINED}reload = [\"touch\", \"DIR/reloaded\"]\n"));
+    let ran = shop.once(0, &[]);
+    assert!(ran.out.contains("written, reloaded") && shop.path("reloaded").exists(), "{ran:?}");
+    assert_eq!(names(&certs), ["shop.example.pem"]);
+}
