@@ -39,7 +39,12 @@ fn main() {
     let begun = Instant::now();
     let agent = shop.agent();
     let last = folder.path().join("data/agent/agent.json");
-    until(|| last.exists());
+    let done = |name: std::ffi::OsString| !name.as_encoded_bytes().starts_with(b".");
+    let files = || {
+        std::fs::read_dir(folder.path().join("certs"))
+            .map_or(0, |all| all.filter(|entry| entry.as_ref().is_ok_and(|entry| done(entry.file_name()))).count())
+    };
+    until(|| files() == CERTIFICATES * 2);
     println!("  first start, log to {} files written: {:.1} s", CERTIFICATES * 2, begun.elapsed().as_secs_f64());
     let nginx = shop.nginx();
     until(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
