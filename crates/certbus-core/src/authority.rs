@@ -2,7 +2,7 @@
 //! Each function prepares and signs; carrying the statements to the streams is an admitted writer's.
 
 use crate::chain::{Chain, ChainError, Pin};
-use crate::id::{LogId, PublicKey, RingId, StreamKind};
+use crate::id::{Cursor, LogId, PublicKey, RingId, StreamKind};
 use crate::identity::Identity;
 use crate::key::SigningKey;
 use crate::seal::{OpeningKey, Purpose, SealError, SealedFor, seal};
@@ -132,6 +132,31 @@ impl<'a> Ceremony<'a> {
         let key = found.ok_or_else(|| AuthorityError::Unknown { what: "recipient", name: name.to_owned() })?;
         self.say(Said::RecipientRemoved { key, compromised })?;
         self.start_ring(ring)
+    }
+
+    /// Hands the log over to a new owner, who accepts it, and starts a ring that the old one cannot open. Nothing more can
+    /// be said in this ceremony: the next one is the new owner's.
+    ///
+    /// # Errors
+    /// [`AuthorityError::NotTheAuthority`] if `new` has no signing key.
+    pub fn change_owner(mut self, new: &Identity, compromised: bool, ring: RingId) -> Result<Self, AuthorityError> {
+        let key = new.sign.as_ref().ok_or(AuthorityError::NotTheAuthority)?;
+        let said = Said::AuthorityChanged { authority: key.public(), recovery: new.open.public(), compromised };
+        self.statements.push(self.chain.state(said, self.log, self.now, self.authority, Some(key))?);
+        let mut next =
+            Ceremony { owner: new, authority: key, statements: Vec::new(), chain: self.chain.clone(), ..self };
+        next.start_ring(ring)?;
+        self.statements.append(&mut next.statements);
+        Ok(self)
+    }
+
+    /// Says that the log was put back to an older copy, which ends at these places: whoever has seen more goes on there.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Refused`].
+    pub fn restored(&mut self, certs: Cursor, work: Cursor) -> Result<(), AuthorityError> {
+        let epoch = self.chain.epoch() + 1;
+        self.say(Said::LogRestored { epoch, certs, work })
     }
 
     /// Starts a ring: its private half is sealed to every recipient and to recovery, and forgotten here.

@@ -405,12 +405,16 @@ impl Chain {
                 }
                 self.rings.push(Ring { id: *ring, public: *public, keys: keys.clone() });
             }
-            Said::AuthorityChanged { authority, recovery } => {
+            Said::AuthorityChanged { authority, recovery, compromised } => {
                 let accepted = signed
                     .acceptance
                     .is_some_and(|a| a.verifies(authority, Domain::Acceptance, signed.body.as_bytes()));
                 if !accepted {
                     return Err(self.bad(seq, number, "the new authority did not accept the change"));
+                }
+                if let Some(old) = self.recovery.filter(|_| *compromised) {
+                    let opened = self.rings.iter().filter(|ring| ring.keys.iter().any(|held| held.to == old));
+                    self.compromised.extend(opened.map(|ring| ring.id));
                 }
                 self.anchor(log, *authority, *recovery);
             }

@@ -94,6 +94,9 @@ pub enum Said {
         authority: PublicKey,
         /// The new recovery identity's X25519 key.
         recovery: PublicKey,
+        /// Whether what the old recovery identity could open must be taken for known to others.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        compromised: bool,
     },
     /// The log was restored from an older copy: readers that had seen more go on from these places.
     LogRestored {

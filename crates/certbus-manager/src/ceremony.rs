@@ -5,7 +5,7 @@ use certbus_bus::log::AppendError;
 use certbus_bus::write;
 use certbus_core::authority::Ceremony;
 use certbus_core::batch::Draft;
-use certbus_core::chain::Pin;
+use certbus_core::chain::{Chain, Pin};
 use certbus_core::event::Event;
 use certbus_core::id::{Cursor, LogId, PublicKey, StreamKind};
 use certbus_core::identity::{Identity, Role};
@@ -15,7 +15,7 @@ use certbus_core::statement::SignedStatement;
 
 use crate::clock;
 use crate::manager::{ManageError, Manager};
-use crate::tenant::Tenant;
+use crate::tenant::{Tenant, View};
 
 /// A new identity, trusting `pin`.
 ///
@@ -176,6 +176,30 @@ impl Manager {
         self.reseal().await
     }
 
+    /// Hands the log over to a new owner: it speaks from here on, and recovers what is issued from here on.
+    ///
+    /// # Errors
+    /// [`ManageError::Authority`].
+    pub async fn change_owner(&self, old: &Identity, new: &Identity, compromised: bool) -> Result<(), ManageError> {
+        self.record(StreamKind::Certs, |view| {
+            let ceremony = Ceremony::resume(&view.certs, old, clock::now())?;
+            let said = ceremony.change_owner(new, compromised, clock::ring_id())?.finish();
+            Ok((said.into_iter().map(Event::Statement).collect(), ()))
+        })
+        .await?;
+        self.carry_statements().await?;
+        self.reseal().await
+    }
+
+    /// Says that the log was put back to an older copy: this one, as it is now.
+    ///
+    /// # Errors
+    /// [`ManageError::Authority`].
+    pub async fn restored(&self, owner: &Identity) -> Result<u64, ManageError> {
+        self.ceremony(owner, |ceremony, view| Ok(ceremony.restored(view.certs.cursor(), view.works.cursor())?)).await?;
+        Ok(self.view().await?.certs.epoch())
+    }
+
     async fn reseal(&self) -> Result<(), ManageError> {
         if self.view().await?.work.config().is_none() {
             return Ok(());
@@ -183,6 +207,46 @@ impl Manager {
         let settings = self.settings().await?;
         self.set_settings(&settings, &settings).await
     }
+}
+
+/// Admits a manager on a log that has none left to carry the owner's word: it carries its own admission, and is given the
+/// issuing settings by the owner, to whom they are sealed too.
+///
+/// # Errors
+/// [`ManageError::Authority`], [`ManageError::Append`].
+pub async fn admit_alone(tenant: Tenant, owner: &Identity, new: Identity) -> Result<(), ManageError> {
+    let not_admitted = || ManageError::NotAdmitted(new.name.clone());
+    let key = new.sign.as_ref().ok_or_else(not_admitted)?;
+    let mut view = tenant.load().await?;
+    // What one stream lacks of the other's is carried too.
+    let mut ceremony = Ceremony::resume(longer(&view), owner, clock::now())?;
+    ceremony.admit_writer(&new.name, key.public(), new.open.public())?;
+    let said: Vec<_> = longer(&view).statements().iter().cloned().chain(ceremony.finish()).collect();
+    for kind in StreamKind::ALL {
+        let chain = view.chain(kind);
+        let draft = Draft {
+            log: chain.log().ok_or_else(not_admitted)?,
+            stream: kind,
+            id: clock::batch_id(),
+            time: clock::now(),
+            actor: "owner".into(),
+            source: "manager add --alone".into(),
+            events: said.iter().skip(chain.statements().len()).cloned().map(Event::Statement).collect(),
+        };
+        let batch = write::append(&*tenant.stream(kind).log, chain.cursor(), draft, key).await?;
+        view.accept(kind, &batch)?;
+    }
+    let manager = Manager::open(tenant, new, "cli").await?;
+    let text = match view.work.config() {
+        Some(config) => config.config.open(&manager.tenant().name, &owner.open)?,
+        None => return Ok(()),
+    };
+    manager.seal_settings(&text).await
+}
+
+/// The stream that has heard more of the owner.
+fn longer(view: &View) -> &Chain {
+    if view.works.statements().len() > view.certs.statements().len() { &view.works } else { &view.certs }
 }
 
 /// Whether founding met a log that is there already.

@@ -341,11 +341,20 @@ impl Manager {
             if self.settings_of(view)? != *before {
                 return Err(ManageError::ChangedMeanwhile);
             }
-            let holders: Vec<_> = view.works.writers().map(|w| w.open).chain(view.works.recovery()).collect();
-            let config = SealedText::seal(&self.tenant().name, &text, &holders)?;
-            Ok((vec![Event::ConfigUpdated(ConfigUpdated { config })], ()))
+            Ok((vec![self.sealed(view, &text)?], ()))
         })
         .await
+    }
+
+    /// Seals issuing settings that this manager could not open.
+    pub(crate) async fn seal_settings(&self, text: &str) -> Result<(), ManageError> {
+        self.record(StreamKind::Work, |view| Ok((vec![self.sealed(view, text)?], ()))).await
+    }
+
+    fn sealed(&self, view: &View, text: &str) -> Result<Event, ManageError> {
+        let holders: Vec<_> = view.works.writers().map(|w| w.open).chain(view.works.recovery()).collect();
+        let config = SealedText::seal(&self.tenant().name, text, &holders)?;
+        Ok(Event::ConfigUpdated(ConfigUpdated { config }))
     }
 
     /// Says `Alive` on `certs` if nobody has written there for [`ALIVE_EVERY`].

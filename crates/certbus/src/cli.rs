@@ -73,6 +73,9 @@ enum Command {
     /// Who certificates are sealed to.
     #[command(subcommand)]
     Recipient(keys::RecipientCommand),
+    /// The owner file: who says who may write and read.
+    #[command(subcommand)]
+    Owner(keys::OwnerCommand),
     /// Who may write the log.
     #[command(subcommand)]
     Manager(keys::ManagerCommand),
@@ -111,6 +114,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Conf(conf) => conf.run(&settings()?).await,
         Command::Identity(command) => command.run(&settings()?),
         Command::Recipient(command) => command.run(&settings()?).await,
+        Command::Owner(command) => command.run(&settings()?).await,
         Command::Manager(command) => command.run(&settings()?).await,
         Command::Tenant(command) => command.run(&settings()?).await,
         Command::Stream(command) => command.run(&settings()?).await,

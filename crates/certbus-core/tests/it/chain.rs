@@ -151,7 +151,11 @@ fn a_change_of_authority_needs_both_keys_and_moves_the_anchor() {
     let (mut world, first) = World::new(StreamKind::Certs);
     let heir = identity(Role::Owner, "heir", 8);
     let log = LogId::from_bytes([9; 16]);
-    let said = Said::AuthorityChanged { authority: heir.sign.as_ref().unwrap().public(), recovery: heir.open.public() };
+    let said = Said::AuthorityChanged {
+        authority: heir.sign.as_ref().unwrap().public(),
+        recovery: heir.open.public(),
+        compromised: false,
+    };
     let (old, new) = (world.owner.sign.as_ref().unwrap(), heir.sign.as_ref().unwrap());
     let alone = world.chain.clone().state(said.clone(), log, world.now, old, None);
     assert!(matches!(alone, Err(ChainError::BadStatement { .. })), "not accepted by the new key");

@@ -44,7 +44,7 @@ fn history(stream: StreamKind) -> Vec<u8> {
     let (old, new) = (world.owner.sign.as_ref().unwrap(), heir.sign.as_ref().unwrap());
     let mut chain = world.chain.clone();
     let restored = Said::LogRestored { epoch: 1, certs: here, work: here };
-    let changed = Said::AuthorityChanged { authority: new.public(), recovery: heir.open.public() };
+    let changed = Said::AuthorityChanged { authority: new.public(), recovery: heir.open.public(), compromised: false };
     let said = vec![
         Event::Statement(chain.state(restored, log, world.now, old, None).unwrap()),
         Event::Statement(chain.state(changed, log, world.now, old, Some(new)).unwrap()),

@@ -7,7 +7,7 @@ use certbus_core::chain::Pin;
 use certbus_core::id::PublicKey;
 use certbus_core::identity::Role;
 use certbus_manager::Manager;
-use certbus_manager::ceremony::new_identity;
+use certbus_manager::ceremony::{admit_alone, new_identity};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
@@ -89,6 +89,9 @@ pub(crate) enum ManagerCommand {
         /// Where the identity file goes [default: NAME.key in the data folder]
         #[arg(long, value_name = "FILE", conflicts_with = "key")]
         out: Option<PathBuf>,
+        /// With no other manager's help: when none is left
+        #[arg(long, conflicts_with = "key")]
+        alone: bool,
         #[command(flatten)]
         owner: Owner,
     },
@@ -207,9 +210,12 @@ impl RecipientCommand {
 
 impl ManagerCommand {
     pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
+        if let Self::Add { name, out, alone: true, owner, .. } = self {
+            return add_alone(settings, &name, out, &owner).await;
+        }
         let manager = wire::manager(settings).await?;
         match self {
-            Self::Add { name, key, out, owner } => {
+            Self::Add { name, key, out, owner, .. } => {
                 check_name(&name)?;
                 let owner = wire::owner(settings, owner.owner.as_ref())?;
                 let pin = pin(&manager).await?;
@@ -278,6 +284,62 @@ impl ManagerCommand {
                 Ok(())
             }
         }
+    }
+}
+
+/// Makes a manager by the owner's word alone.
+async fn add_alone(settings: &Settings, name: &str, out: Option<PathBuf>, owner: &Owner) -> Result<()> {
+    check_name(name)?;
+    let owner = wire::owner(settings, owner.owner.as_ref())?;
+    let tenant = wire::tenant(settings, owner.pin.into_iter().collect(), false).await?;
+    let identity = new_identity(Role::Manager, &settings.tenant, name, owner.pin)?;
+    let path = key_path(settings, out, name);
+    wire::write_identity(&path, &identity)?;
+    undo_on_error(admit_alone(tenant, &owner, identity).await, &path)?;
+    output::done(format!("admitted the manager {name}; the issuing settings are sealed to it"));
+    output::done(format!("made {}", path.display()));
+    output::line(format!("use it as manager.key, then retire the lost one: certbus manager rm NAME (not {name})"));
+    Ok(())
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OwnerCommand {
+    /// Make a new owner file and hand the log over to it. The old one says nothing more.
+    Change {
+        /// Where the new owner file goes
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// The old file is in other hands: everything it could recover becomes due again
+        #[arg(long)]
+        compromised: bool,
+        #[command(flatten)]
+        owner: Owner,
+    },
+}
+
+impl OwnerCommand {
+    pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
+        let Self::Change { out, compromised, owner } = self;
+        let manager = wire::manager(settings).await?;
+        let old = wire::owner(settings, owner.owner.as_ref())?;
+        let log = pin(&manager).await?.log;
+        let mut new = new_identity(Role::Owner, &settings.tenant, "owner", None)?;
+        new.pin = new.sign.as_ref().map(|key| Pin { log, authority: key.public() });
+        wire::write_identity(&out, &new)?;
+        undo_on_error(manager.change_owner(&old, &new, compromised).await, &out)?;
+        output::done(format!("made {} and handed the log over to it: keep it offline", out.display()));
+        output::line("the old owner file says nothing more; whoever has it can still open what was sealed before");
+        if compromised {
+            output::line(
+                "every certificate it could recover is due again: `certbus cert renew --due` replaces them now",
+            );
+        }
+        output::line("identities that trust the old authority go on; a new node is given the new one by itself");
+        output::line(
+            "so that a copy of the log from before cannot fool them, trust only the new one in their settings:",
+        );
+        print_trust(pin(&manager).await?);
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! The log itself: walk its signatures and hashes, cut off what does not hold, write snapshots.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 use certbus_bus::follow::{FollowError, catch_up, from_snapshot};
 use certbus_bus::log::LogError;
@@ -11,7 +13,7 @@ use certbus_core::identity::Role;
 use certbus_manager::{Stream, Tenant};
 use clap::Subcommand;
 
-use super::exit::Found;
+use super::exit::{Found, Mistake};
 use super::output;
 use crate::settings::Settings;
 use crate::wire;
@@ -29,6 +31,15 @@ pub(crate) enum StreamCommand {
     },
     /// Write a snapshot of each stream, for whoever starts next.
     Snapshot,
+    /// Say, as the owner, that the log was put back to an older copy: this one. Whoever has seen more goes on from here.
+    Restored {
+        /// The owner file, if it is not in the data folder
+        #[arg(long, value_name = "FILE")]
+        owner: Option<PathBuf>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 impl StreamCommand {
@@ -39,6 +50,7 @@ impl StreamCommand {
                 output::done("wrote a snapshot of certs and of work");
                 Ok(())
             }
+            Self::Restored { owner, yes } => restored(settings, owner, yes).await,
             Self::Verify { cut, yes } => {
                 let mut bad = Vec::new();
                 for kind in StreamKind::ALL {
@@ -58,6 +70,27 @@ impl StreamCommand {
             }
         }
     }
+}
+
+async fn restored(settings: &Settings, owner: Option<PathBuf>, yes: bool) -> Result<()> {
+    let manager = wire::manager(settings).await?;
+    let owner = wire::owner(settings, owner.as_ref())?;
+    let (certs, work) = {
+        let view = manager.view().await?;
+        (view.certs.cursor().seq, view.works.cursor().seq)
+    };
+    let question = format!(
+        "go on from this copy, which ends at batch {certs} of certs and {work} of work? What was issued after it is forgotten."
+    );
+    if !yes && output::ask(&question) != Some(true) {
+        bail!(Mistake::new(format!("{question} Say --yes")));
+    }
+    let epoch = manager.restored(&owner).await?;
+    manager.publish_snapshots().await?;
+    output::done(format!("the log goes on from this copy (restore number {epoch})"));
+    output::line("load balancers go on by themselves; start every manager that is running again");
+    output::line("what is missing of late: compare `certbus cert ls` with what your CA says it issued, and renew it");
+    Ok(())
 }
 
 /// True if the stream holds to its end, or does after the cut.

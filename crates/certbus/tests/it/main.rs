@@ -23,4 +23,6 @@ mod pebble;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
+mod recovery;
+#[cfg(test)]
 mod shop;
