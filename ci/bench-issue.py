@@ -28,7 +28,7 @@ STAMP = f"{time.time_ns():x}"
 ROUNDS = 9
 
 
-def run(command, cwd, env=None, **options):
+def run(command, cwd, env=None, accepted=(0,), **options):
     """Runs a program; its wall time, and the CPU time of it and its children."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.perf_counter()
@@ -36,7 +36,7 @@ def run(command, cwd, env=None, **options):
                           **options)
     wall = time.perf_counter() - begun
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
+    if done.returncode not in accepted:
         raise SystemExit(f"{command[0]} failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return wall, cpu, done.stdout + done.stderr
@@ -103,14 +103,17 @@ class Uacme:
     name = "uacme"
 
     def __init__(self, home):
-        self.home, self.env = home, {"SSL_CERT_FILE": API_ROOT, "CURL_CA_BUNDLE": API_ROOT}
+        self.home, self.env = home, {}
         self.root = home / "web"
         (self.root / ".well-known/acme-challenge").mkdir(parents=True)
         hook = home / "hook"
         hook.write_text('#!/bin/sh\n[ "$2" = http-01 ] || exit 1\nf="%s/.well-known/acme-challenge/$4"\n'
                         '[ "$1" = begin ] && printf %%s "$5" >"$f"\n[ "$1" = begin ] || rm -f "$f"\n' % self.root)
         hook.chmod(0o755)
-        self.base = ["uacme", "-a", DIRECTORY, "-c", home / "conf", "-y", "-t", "EC", "-h", hook]
+        # It reads the system's roots and no others: it is shown other ones in a mount namespace of its own (3 ms).
+        show = f'mount --bind "{API_ROOT}" /etc/ssl/certs/ca-certificates.crt && exec "$@"'
+        self.base = ["unshare", "-m", "sh", "-c", show, "sh",
+                     "uacme", "-a", DIRECTORY, "-c", home / "conf", "-y", "-t", "EC", "-h", hook]
         run([*self.base, "new"], home, self.env)
 
     def issue(self, name):
@@ -140,7 +143,16 @@ class AcmeTiny:
 
 
 def one(work):
-    sides = [kind(made(work / kind.name)) for kind in (Certbus, Uacme, AcmeTiny, Lego, Certbot)]
+    sides = []
+    for kind in (Certbus, Uacme, AcmeTiny, Lego, Certbot):
+        try:
+            side = kind(made(work / kind.name))
+            side.issue(f"{kind.name}.first.{STAMP}.http.test")
+            sides.append(side)
+        except (SystemExit, FileNotFoundError) as why:
+            if kind is Certbus:
+                raise
+            print(f"  not measured: {kind.name}: {str(why).strip().splitlines()[-1]}")
     times = {side.name: [] for side in sides}
     for round_ in range(ROUNDS):
         for side in sides:
@@ -175,13 +187,17 @@ def many(work, count):
         build(CACHE / "bin" / "certmagic-many", "certmagic-many")
         for turn in range(3):
             wall, cpu, said = run([ceiling, DIRECTORY, API_ROOT, PORT, str(count), f"load{turn}.{STAMP}.http.test"], work)
-            seconds = float(re.search(r"seconds (\S+)", said).group(1))
-            rates.setdefault("ceiling", []).append((count / seconds, cpu))
+            seconds, issued = re.search(r"seconds (\S+) issued (\d+)", said).groups()
+            rates.setdefault("ceiling", []).append((int(issued) / float(seconds), cpu))
             rates.setdefault("certbus", []).append(certbus_many(work / f"certbus{turn}", names, turn))
-        wall, cpu, said = run([CACHE / "bin" / "certmagic-many", DIRECTORY, API_ROOT, PORT, str(count),
-                               f"magic.{STAMP}.http.test"], made(work / "certmagic"))
-        seconds = float(re.search(r"seconds (\S+)", said).group(1))
-        rates["certmagic"] = [(count / seconds, cpu)]
+        try:
+            some = min(count, 200)
+            wall, cpu, said = run([CACHE / "bin" / "certmagic-many", DIRECTORY, API_ROOT, PORT, str(some),
+                                   f"magic.{STAMP}.http.test"], made(work / "certmagic"), timeout=120)
+            seconds = float(re.search(r"seconds (\S+)", said).group(1))
+            rates["certmagic"] = [(some / seconds, cpu * count / some)]
+        except (subprocess.TimeoutExpired, SystemExit) as why:
+            print(f"  not measured: CertMagic: {why}")
     else:
         print("  Go is not here: no ceiling and no CertMagic")
         rates["certbus"] = [certbus_many(work / "certbus", names, 0)]
@@ -201,12 +217,12 @@ def certbus_many(home, names, turn):
     side = Certbus(made(home))
     file = home / "names"
     file.write_text("".join(f"{name}.c{turn}.http.test\n" for name in names))
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    wall, cpu, said = run(["/usr/bin/time", "-v", CERTBUS, "cert", "mk", "--each", file], home, side.env)
+    wall, cpu, said = run(["/usr/bin/time", "-v", CERTBUS, "cert", "mk", "--each", file], home, side.env, accepted=(0, 1))
+    issued = said.count("✓")
     memory = re.search(r"Maximum resident set size \(kbytes\): (\d+)", said)
-    print(f"  certbus: {wall:.1f} s, {int(memory.group(1)) / 1024:.0f} MiB at most" if memory else "", flush=True)
-    del before
-    return len(names) / wall, cpu
+    memory = f", {int(memory.group(1)) / 1024:.0f} MiB at most" if memory else ""
+    print(f"  certbus: {issued} in {wall:.1f} s{memory}", flush=True)
+    return issued / wall, cpu
 
 
 def build(program, folder):

@@ -52,7 +52,9 @@ class Failed(Exception):
 class Services:
     def __init__(self, folder: Path, cache: Path):
         self.folder = folder
-        self.path = os.pathsep.join([str(cache / "bin"), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+        # CERTBUS_SERVICES: programs that stand before the usual ones (benches under load).
+        before = os.environ.get("CERTBUS_SERVICES", "")
+        self.path = os.pathsep.join([before, str(cache / "bin"), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
         self.running = []
         self.versions = []
         self.environment = {}

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/acme"
@@ -79,8 +80,11 @@ func main() {
 		}()
 	}
 	done.Wait()
-	fmt.Printf("seconds %.3f\n", time.Since(begun).Seconds())
+	// Under load Pebble cannot verify a few: they count neither here nor there.
+	fmt.Printf("seconds %.3f issued %d\n", time.Since(begun).Seconds(), count-int(invalid.Load()))
 }
+
+var invalid atomic.Int64
 
 func issue(ctx context.Context, client *acme.Client, name string, request []byte) {
 	order, err := client.AuthorizeOrder(ctx, acme.DomainIDs(name))
@@ -103,11 +107,28 @@ func issue(ctx context.Context, client *acme.Client, name string, request []byte
 			break
 		}
 		if state.Status == acme.StatusInvalid {
-			check(fmt.Errorf("%s: invalid", name))
+			invalid.Add(1)
+			return
 		}
 	}
-	_, _, err = client.CreateOrderCert(ctx, order.FinalizeURL, request, true)
-	check(err)
+	// Pebble's answer names no place, so that the library cannot wait by itself for an order that is still processed.
+	if _, _, err = client.CreateOrderCert(ctx, order.FinalizeURL, request, true); err == nil {
+		return
+	}
+	for pause := 20 * time.Millisecond; ; pause = min(pause*3/2, time.Second) {
+		time.Sleep(pause)
+		state, err := client.GetOrder(ctx, order.URI)
+		check(err)
+		if state.Status == acme.StatusValid {
+			_, err = client.FetchCert(ctx, state.CertURL, true)
+			check(err)
+			return
+		}
+		if state.Status == acme.StatusInvalid {
+			invalid.Add(1)
+			return
+		}
+	}
 }
 
 func check(err error) {
