@@ -22,6 +22,7 @@ The command finds them by environment variables:
     CERTBUS_TEST_BIND_KEY            NAME:SECRET (hmac-sha256) for updates of bind.test
     CERTBUS_TEST_KNOT                ADDRESS:PORT; authoritative for knot.test
     CERTBUS_TEST_KNOT_KEY            NAME:SECRET (hmac-sha256) for updates of knot.test
+    CERTBUS_TEST_MOTO                URL of an S3 and Route 53 (moto), which take any credentials
     CERTBUS_TEST_COUNTERPARTIES      file: one line for each, `counterparty NAME VERSION`
 
 In zone http.test every name has the address 127.0.0.1, except below nowhere.http.test. In alias.test,
@@ -58,6 +59,7 @@ class Services:
         self.running = []
         self.versions = []
         self.environment = {}
+        self.cache = cache
 
     def program(self, name: str) -> str:
         found = shutil.which(name, path=self.path)
@@ -198,6 +200,16 @@ zone:
         self.environment["CERTBUS_TEST_KNOT_KEY"] = f"certbus-knot:{secret}"
         return port
 
+    # Amazon's S3 and Route 53, in memory.
+    def moto(self, cache: Path):
+        python, port = cache / "moto" / "bin" / "python", free_port()
+        if not python.exists():
+            raise Failed("moto is not installed; run ci/install-counterparties")
+        server = [str(python), "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        self.start("moto", server, lambda: connects(port))
+        self.counterparty("moto", version([str(python), "-c", "import moto; print(moto.__version__)"], 0))
+        self.environment["CERTBUS_TEST_MOTO"] = f"http://127.0.0.1:{port}"
+
     # Pebble ships no certificate for its own API.
     def api_certificate(self):
         openssl = self.program("openssl")
@@ -250,6 +262,7 @@ zone:
     def start_all(self):
         knot_port = self.knot()
         bind_port = self.bind(knot_port)
+        self.moto(self.cache)
         api = self.api_certificate()
         # Authorizations are used again by half by default; tests want every challenge to be met.
         no_reuse = {"PEBBLE_AUTHZREUSE": "0", "PEBBLE_WFE_NONCEREJECT": "0"}

@@ -34,6 +34,8 @@ pub struct DirectoryInfo {
     pub renewal_windows: bool,
     /// Whether accounts must be bound to one made elsewhere.
     pub external_account_required: bool,
+    /// By what names CAA records mean it (RFC 8659). None where it does not say.
+    pub caa_identities: Vec<String>,
 }
 
 /// External account binding (RFC 8555 section 7.3.4), as the CA's account page shows it.
@@ -162,6 +164,7 @@ async fn fetch(http: &Http, directory: &str) -> Result<DirectoryInfo, IssueError
         terms_of_service: Option<String>,
         profiles: BTreeMap<String, String>,
         external_account_required: bool,
+        caa_identities: Vec<String>,
     }
 
     let not_acme = |what: String| IssueError::NotAcme { url: directory.to_owned(), status: None, what };
@@ -179,6 +182,7 @@ async fn fetch(http: &Http, directory: &str) -> Result<DirectoryInfo, IssueError
         profiles: parsed.meta.profiles,
         renewal_windows: parsed.renewal_info.is_some(),
         external_account_required: parsed.meta.external_account_required,
+        caa_identities: parsed.meta.caa_identities,
     })
 }
 

@@ -56,6 +56,20 @@ pub enum IssueError {
         /// What the CA offers, by its own words.
         offered: String,
     },
+    /// The owner of a name has said who may sign for it, and it is not this CA (RFC 8659).
+    #[error(
+        "the CAA record of {owner} forbids {ca} to sign for {name}: {why}; let the owner of {owner} add `issue \"{ca}\"`, or use another CA"
+    )]
+    ForbiddenByCaa {
+        /// The name that was to be signed for.
+        name: DnsName,
+        /// Where the record stands.
+        owner: String,
+        /// The CA's identities.
+        ca: String,
+        /// The record's words.
+        why: String,
+    },
     /// The order can no longer lead to a certificate; a new one can.
     #[error("the order {url} is invalid: {why}; start a new one")]
     OrderInvalid {
@@ -137,6 +151,7 @@ impl IssueError {
             Self::Problem(problem) => problem.is_permanent(),
             Self::Solver(error) => error.is_permanent(),
             Self::ChallengeNotOffered { .. }
+            | Self::ForbiddenByCaa { .. }
             | Self::TermsNotAgreed { .. }
             | Self::ExternalAccount { .. }
             | Self::Credentials { .. }

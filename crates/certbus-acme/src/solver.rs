@@ -1,6 +1,7 @@
 //! Showing control of a name: what is set up, seen, and removed again, for each kind of challenge (RFC 8555 section
 //! 8). It knows no order: only responses, and how many in this process need each.
 
+pub mod bucket;
 pub mod dns01;
 pub mod http01;
 pub(crate) mod ledger;
@@ -52,6 +53,22 @@ pub enum SolverError {
         /// The system's words.
         cause: std::io::Error,
     },
+    /// An object of HTTP-01 could not be written or removed.
+    #[error("cannot {action} {key} in the S3 bucket {bucket} for http-01: {cause}; {hint}")]
+    Bucket {
+        /// `write` or `remove`.
+        action: &'static str,
+        /// The bucket.
+        bucket: String,
+        /// The object's key.
+        key: String,
+        /// What the service answered.
+        cause: String,
+        /// What would be right.
+        hint: &'static str,
+        /// Whether only a person can mend it.
+        permanent: bool,
+    },
     /// A DNS server refused a dynamic update (RFC 2136 section 2.2).
     #[error(
         "the DNS server {server} refused to update {name} in zone {zone}: {answer}; check key, algorithm and the server's update policy"
@@ -85,6 +102,36 @@ pub enum SolverError {
         name: String,
         /// What it answered.
         answer: String,
+    },
+    /// A DNS provider's API refused, or did not answer.
+    #[error("{provider} did not change {name} in zone {zone}: {said}; {next}")]
+    Provider {
+        /// Its word.
+        provider: &'static str,
+        /// The zone.
+        zone: String,
+        /// The record's name.
+        name: String,
+        /// Its words.
+        said: Box<str>,
+        /// What would be right.
+        next: &'static str,
+        /// Whether only a person can mend it.
+        permanent: bool,
+    },
+    /// The user's own service refused, or did not answer.
+    #[error("the dns-01 service {endpoint}{action} did not do it for {name}: {why}")]
+    HttpReq {
+        /// Where it is.
+        endpoint: String,
+        /// `present` or `cleanup`.
+        action: &'static str,
+        /// The record's name.
+        name: String,
+        /// What it said.
+        why: String,
+        /// Whether only a person can mend it.
+        permanent: bool,
     },
     /// The settings of a solver cannot be used.
     #[error("{what}")]
@@ -129,7 +176,13 @@ pub enum SolverError {
 impl SolverError {
     /// Whether only a person can mend it.
     pub fn is_permanent(&self) -> bool {
-        matches!(self, Self::NoSolver { .. } | Self::Settings { .. } | Self::UpdateRefused { .. } | Self::NoZone { .. })
+        match self {
+            Self::NoSolver { .. } | Self::Settings { .. } | Self::UpdateRefused { .. } | Self::NoZone { .. } => true,
+            Self::Bucket { permanent, .. } | Self::Provider { permanent, .. } | Self::HttpReq { permanent, .. } => {
+                *permanent
+            }
+            _ => false,
+        }
     }
 }
 

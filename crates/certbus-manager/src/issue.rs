@@ -268,6 +268,12 @@ impl Manager {
         progress: Progress<'_>,
     ) -> Result<Outcome, ManageError> {
         let ca = issuers.ca(name).await?;
+        if let Ca::Acme(acme) = &*ca {
+            let unanswered = issuers.caa().check(acme, &due.request.names, due.request.challenge).await?;
+            if !unanswered.is_empty() {
+                tracing::warn!("nobody answered who may sign for {}; ordering nevertheless", unanswered.join(", "));
+            }
+        }
         match self.place_order(due, name, &ca, replaces, progress).await? {
             Placed::Order(placed, order) => {
                 self.finish(due, issuers, &ca, &placed, Open { order: *order, left: Vec::new() }, progress).await

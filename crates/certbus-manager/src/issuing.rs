@@ -1,6 +1,7 @@
 //! The issuing settings: CA accounts and solver credentials of a tenant, sealed on the log. What runs programs or opens
 //! sockets on this machine is local, and comes in beside them.
 
+mod challenges;
 pub mod seed;
 
 use std::collections::BTreeMap;
@@ -9,10 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certbus_acme::{
-    AcmeCa, Ca, Dns01, Dns01Provider, Eab, ExecHook, Http01, InternalCa, Propagation, Rfc2136, Solvers, TsigAlgorithm,
-    TsigKey,
-};
+use certbus_acme::{AcmeCa, Ca, Caa, Eab, Http01, InternalCa, Solvers};
 use certbus_core::budget::{self, Limits};
 use certbus_core::event::OrderPlaced;
 use certbus_core::spec::Challenge;
@@ -22,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use crate::check_in::CheckInSettings;
 use crate::clock;
 use crate::manager::ManageError;
+
+pub use challenges::{Dns01Settings, S3Settings};
 
 /// Directories of CAs that have a word.
 pub const KNOWN_CAS: [(&str, &str); 2] = [
@@ -57,6 +57,12 @@ pub struct Issuing {
     /// Who changes DNS zones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns01: Option<Dns01Settings>,
+    /// The bucket that answers HTTP-01 where a machine has no way of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Settings>,
+    /// The resolver that is asked about names: who may sign for them, and where they lead; absent: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<SocketAddr>,
 }
 
 /// One CA.
@@ -95,38 +101,6 @@ pub struct CaSettings {
     /// Internal CA: how many days its certificates live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime_days: Option<u32>,
-}
-
-/// Who changes DNS zones, and how it is seen.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dns01Settings {
-    /// `rfc2136`, or `exec` (the program is a local setting).
-    pub provider: String,
-    /// `rfc2136`: the server, with its port if it is not 53.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub server: Option<String>,
-    /// `rfc2136`: the TSIG key's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_name: Option<String>,
-    /// `rfc2136`: the TSIG key's secret, base64. Secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_secret: Option<Secret>,
-    /// `rfc2136`: `hmac-sha256` (default), `hmac-sha384`, `hmac-sha512`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_algorithm: Option<String>,
-    /// `rfc2136`: the zone; absent: found by asking the server.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zone: Option<String>,
-    /// The resolver that finds a zone's authoritative servers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resolver: Option<SocketAddr>,
-    /// The authoritative servers, where NS records do not lead to them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub authoritative: Vec<SocketAddr>,
-    /// How many seconds a change may take to be seen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub propagation_seconds: Option<u64>,
 }
 
 /// A secret in the settings: never shown by `Debug`.
@@ -183,6 +157,7 @@ enum Connection {
 pub struct Issuers {
     settings: Issuing,
     solvers: Solvers,
+    caa: Caa,
     connected: tokio::sync::Mutex<BTreeMap<String, Connection>>,
 }
 
@@ -193,7 +168,8 @@ impl Issuers {
     /// [`ManageError::Settings`].
     pub fn new(settings: Issuing, local: &LocalSolvers) -> Result<Self, ManageError> {
         let solvers = settings.solvers(local)?;
-        Ok(Self { settings, solvers, connected: tokio::sync::Mutex::default() })
+        let caa = Caa::new(settings.name_resolver());
+        Ok(Self { settings, solvers, caa, connected: tokio::sync::Mutex::default() })
     }
 
     /// What they were made from.
@@ -204,6 +180,11 @@ impl Issuers {
     /// How control is shown.
     pub fn solvers(&self) -> &Solvers {
         &self.solvers
+    }
+
+    /// Whether a CA may sign for a name.
+    pub fn caa(&self) -> &Caa {
+        &self.caa
     }
 
     /// The CA of that name.
@@ -268,7 +249,8 @@ fn wrong(what: impl Into<String>) -> SettingsError {
 pub const LOCAL_KEYS: [&str; 7] = ["data", "log", "identity", "trust", "http01", "exec", "web"];
 
 /// Keys of the issuing settings: in certbus.toml they are in the wrong place.
-pub const ISSUING_KEYS: [&str; 6] = ["default_ca", "fallback", "challenge", "check_in", "ca", "dns01"];
+pub const ISSUING_KEYS: [&str; 8] =
+    ["default_ca", "fallback", "challenge", "check_in", "ca", "dns01", "s3", "resolver"];
 
 impl Issuing {
     /// Parses TOML. Errors name the line and never quote it: it may hold a secret.
@@ -310,6 +292,10 @@ impl Issuing {
         }
         if let Some(dns01) = &mut shown.dns01 {
             mask(&mut dns01.key_secret);
+            dns01.secret_words().for_each(|(_, word)| *word = Secret::new(MASK));
+        }
+        if let Some(s3) = &mut shown.s3 {
+            mask(&mut s3.secret_access_key);
         }
         shown
     }
@@ -337,6 +323,15 @@ impl Issuing {
         if let Some(dns01) = &mut self.dns01 {
             let old = before.dns01.as_ref().and_then(|d| d.key_secret.as_ref());
             restore("dns01.key_secret".into(), &mut dns01.key_secret, old);
+            for (name, word) in dns01.secret_words() {
+                let mut kept = Some(word.clone());
+                restore(format!("dns01.{name}"), &mut kept, before.dns01.as_ref().and_then(|d| d.words.get(name)));
+                *word = kept.unwrap_or_else(|| Secret::new(""));
+            }
+        }
+        if let Some(s3) = &mut self.s3 {
+            let old = before.s3.as_ref().and_then(|s3| s3.secret_access_key.as_ref());
+            restore("s3.secret_access_key".into(), &mut s3.secret_access_key, old);
         }
         match missing {
             None => Ok(()),
@@ -386,6 +381,11 @@ impl Issuing {
         self.ca.get(name).is_some_and(|ca| ca.directory != "internal" && ca.roots.is_none())
     }
 
+    /// The resolver that is asked about names; the system's where None.
+    pub fn name_resolver(&self) -> Option<SocketAddr> {
+        self.resolver.or_else(|| self.dns01.as_ref()?.resolver)
+    }
+
     fn check(&self) -> Result<(), SettingsError> {
         for (name, ca) in &self.ca {
             let internal = ca.directory == "internal";
@@ -412,15 +412,10 @@ impl Issuing {
             return Err(wrong(problem));
         }
         if let Some(dns01) = &self.dns01 {
-            match dns01.provider.as_str() {
-                "rfc2136" => {
-                    dns01.rfc2136()?;
-                }
-                "exec" => {}
-                other => {
-                    return Err(wrong(format!("dns01.provider is `{other}`; write one of: rfc2136, exec")));
-                }
-            }
+            dns01.check()?;
+        }
+        if let Some(s3) = &self.s3 {
+            s3.bucket()?;
         }
         Ok(())
     }
@@ -474,56 +469,22 @@ impl Issuing {
         Ok(true)
     }
 
-    /// The solvers, from these settings and what this machine brings.
+    /// The solvers, from these settings and what this machine brings. For HTTP-01 what this machine brings comes first.
     ///
     /// # Errors
     /// [`SettingsError`].
     pub fn solvers(&self, local: &LocalSolvers) -> Result<Solvers, ManageError> {
-        let http01 = match (&local.http01_listen, &local.http01_webroot) {
-            (Some(address), _) => Some(Http01::listen(*address)),
-            (None, Some(folder)) => Some(Http01::webroot(folder)),
-            (None, None) => None,
+        let http01 = match (&local.http01_listen, &local.http01_webroot, &self.s3) {
+            (Some(address), _, _) => Some(Http01::listen(*address)),
+            (None, Some(folder), _) => Some(Http01::webroot(folder)),
+            (None, None, Some(s3)) => Some(Http01::Bucket(Box::new(s3.bucket()?))),
+            (None, None, None) => None,
         };
         let dns01 = match &self.dns01 {
             None => None,
-            Some(settings) => Some(settings.solver(local)?),
+            Some(settings) => Some(settings.solver(local, self.resolver)?),
         };
         Ok(Solvers { http01, dns01 })
-    }
-}
-
-impl Dns01Settings {
-    fn rfc2136(&self) -> Result<Rfc2136, SettingsError> {
-        let need = |value: &Option<String>, key: &str| {
-            value.clone().ok_or_else(|| wrong(format!("dns01.{key} is missing; `rfc2136` needs it")))
-        };
-        let algorithm: TsigAlgorithm = self
-            .key_algorithm
-            .as_deref()
-            .unwrap_or("hmac-sha256")
-            .parse()
-            .map_err(|e: certbus_acme::SolverError| wrong(format!("dns01.key_algorithm: {e}")))?;
-        let secret =
-            self.key_secret.as_ref().ok_or_else(|| wrong("dns01.key_secret is missing; `rfc2136` needs it"))?;
-        let key = TsigKey::new(&need(&self.key_name, "key_name")?, secret.expose(), algorithm)
-            .map_err(|e| wrong(format!("dns01.key_secret: {e}")))?;
-        Rfc2136::new(&need(&self.server, "server")?, key, self.zone.as_deref())
-            .map_err(|e| wrong(format!("dns01.server: {e}")))
-    }
-
-    fn solver(&self, local: &LocalSolvers) -> Result<Dns01, SettingsError> {
-        let provider = if self.provider == "exec" {
-            let program = local.dns01_exec.as_ref().ok_or_else(|| {
-                wrong("dns01.provider is `exec`, and certbus.toml has no [exec] dns01 = \"/path/to/program\"")
-            })?;
-            Dns01Provider::Exec(ExecHook::new(program, Duration::from_secs(60)))
-        } else {
-            Dns01Provider::Rfc2136(self.rfc2136()?)
-        };
-        let usual = Propagation::default();
-        let timeout = self.propagation_seconds.map_or(usual.timeout, Duration::from_secs);
-        let propagation = Propagation { resolver: self.resolver, authoritative: self.authoritative.clone(), timeout };
-        Ok(Dns01::new(provider, propagation))
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::future::try_join_all;
+use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::RecordType;
 use hickory_resolver::system_conf::read_system_conf;
 use tokio::time::Instant;
@@ -36,15 +37,34 @@ impl Propagation {
     /// Waits until every server serves `value` at `name`. `updated` is the server that took the change: it is asked
     /// too, and alone where the nameservers cannot be found.
     pub(crate) async fn wait(&self, name: &str, value: &str, updated: Option<SocketAddr>) -> Result<(), SolverError> {
+        let servers = self.servers(name, updated).await?;
+        let deadline = Instant::now() + self.timeout;
+        try_join_all(servers.into_iter().map(|server| self.wait_for(server, name, value, deadline))).await?;
+        Ok(())
+    }
+
+    /// Whether every server that would be waited for answers about `name`. Returns what was found out.
+    pub(crate) async fn look(&self, name: &str, updated: Option<SocketAddr>) -> Result<Vec<String>, SolverError> {
+        let servers = self.servers(name, updated).await?;
+        let asked = servers.iter().map(async |server| {
+            let answer = lookup::ask(*server, name, RecordType::TXT).await?;
+            if matches!(answer.metadata.response_code, ResponseCode::Refused | ResponseCode::ServFail) {
+                let (server, name, answer) = (server.to_string(), name.to_owned(), lookup::code(&answer));
+                return Err(SolverError::NoZone { server, name, answer });
+            }
+            Ok(format!("the nameserver {server} answers about {name}"))
+        });
+        try_join_all(asked).await
+    }
+
+    async fn servers(&self, name: &str, updated: Option<SocketAddr>) -> Result<Vec<SocketAddr>, SolverError> {
         let mut servers = match (self.authoritative.as_slice(), updated) {
             ([], None) => self.nameservers(name).await?,
             ([], Some(_)) => self.nameservers(name).await.unwrap_or_default(),
             (given, _) => given.to_vec(),
         };
         servers.extend(updated.filter(|server| !servers.contains(server)));
-        let deadline = Instant::now() + self.timeout;
-        try_join_all(servers.into_iter().map(|server| self.wait_for(server, name, value, deadline))).await?;
-        Ok(())
+        Ok(servers)
     }
 
     pub(crate) fn resolvers(&self) -> Vec<SocketAddr> {

@@ -1,8 +1,12 @@
 //! DNS-01 (RFC 8555 section 8.4): which record, at which name, seen by whom. How a provider changes a zone is in
 //! [`crate::dns`].
 
+use certbus_core::name::DnsName;
+
 use crate::ca::PlannedChallenge;
+use crate::dns::api::Api;
 use crate::dns::exec::ExecHook;
+use crate::dns::httpreq::HttpReq;
 use crate::dns::lookup;
 use crate::dns::propagation::Propagation;
 use crate::dns::rfc2136::Rfc2136;
@@ -22,6 +26,10 @@ pub struct Dns01 {
 pub enum Dns01Provider {
     /// A DNS server, by dynamic update.
     Rfc2136(Rfc2136),
+    /// A provider's API.
+    Api(Box<Api>),
+    /// The user's own HTTP service.
+    HttpReq(Box<HttpReq>),
     /// The user's program.
     Exec(ExecHook),
 }
@@ -41,6 +49,17 @@ impl Dns01 {
                 needs.add(&name, &planned.dns_value);
                 server.add(&zone, &name, &planned.dns_value).await
             }
+            Dns01Provider::Api(api) => {
+                let zone = self.zone_of(api, &name).await?;
+                let mut needs = self.needs.lock(&zone).await;
+                needs.add(&name, &planned.dns_value);
+                api.add(&zone, &name, &planned.dns_value).await
+            }
+            Dns01Provider::HttpReq(service) => {
+                let mut needs = self.needs.lock("").await;
+                needs.add(&name, &planned.dns_value);
+                service.present(planned, &name).await
+            }
             Dns01Provider::Exec(hook) => {
                 let mut needs = self.needs.lock("").await;
                 needs.add(&name, &planned.dns_value);
@@ -53,7 +72,7 @@ impl Dns01 {
         let name = self.record_name(planned).await?;
         let updated = match &self.provider {
             Dns01Provider::Rfc2136(server) => Some(server.address().await?),
-            Dns01Provider::Exec(_) => None,
+            Dns01Provider::Api(_) | Dns01Provider::HttpReq(_) | Dns01Provider::Exec(_) => None,
         };
         self.propagation.wait(&name, &planned.dns_value, updated).await
     }
@@ -69,6 +88,21 @@ impl Dns01 {
                     false => Ok(()),
                 }
             }
+            Dns01Provider::Api(api) => {
+                let zone = self.zone_of(api, &name).await?;
+                let mut needs = self.needs.lock(&zone).await;
+                match needs.drop_one(&name, &planned.dns_value) {
+                    true => api.remove(&zone, &name, &planned.dns_value).await,
+                    false => Ok(()),
+                }
+            }
+            Dns01Provider::HttpReq(service) => {
+                let mut needs = self.needs.lock("").await;
+                match needs.drop_one(&name, &planned.dns_value) {
+                    true => service.clean_up(planned, &name).await,
+                    false => Ok(()),
+                }
+            }
             Dns01Provider::Exec(hook) => {
                 let mut needs = self.needs.lock("").await;
                 match needs.drop_one(&name, &planned.dns_value) {
@@ -79,12 +113,58 @@ impl Dns01 {
         }
     }
 
+    /// What would stop a challenge for `name`, without changing anything: that its zone is not found, that the provider does
+    /// not let us in, that a nameserver does not answer. Returns what was found out.
+    ///
+    /// # Errors
+    /// [`SolverError`] naming the provider, the zone or the server.
+    pub async fn look(&self, name: &DnsName) -> Result<Vec<String>, SolverError> {
+        let name = self.canonical(name).await?;
+        let mut found = Vec::new();
+        let updated = match &self.provider {
+            Dns01Provider::Rfc2136(server) => {
+                let (address, zone) = (server.address().await?, server.zone_of(&name).await?);
+                found.push(format!("the DNS server {address} has the zone {zone} for {name}"));
+                Some(address)
+            }
+            Dns01Provider::Api(api) => {
+                let zone = self.zone_of(api, &name).await?;
+                api.look(&zone, &name).await?;
+                found.push(format!("{} has the zone {zone} for {name}", api.word()));
+                None
+            }
+            Dns01Provider::HttpReq(_) | Dns01Provider::Exec(_) => None,
+        };
+        found.extend(self.propagation.look(&name, updated).await?);
+        Ok(found)
+    }
+
+    async fn zone_of(&self, api: &Api, name: &str) -> Result<String, SolverError> {
+        if let Some(zone) = api.zone() {
+            return Ok(zone.to_owned());
+        }
+        let mut outcome = Err(SolverError::Settings {
+            what: format!("no resolver is known to find the zone of {name} with; write dns01.resolver or dns01.zone"),
+        });
+        for resolver in self.propagation.resolvers() {
+            outcome = lookup::zone_of(resolver, name).await;
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+
     /// The name the record stands at: where a CNAME at `_acme-challenge` leads, as the CA will follow it.
     async fn record_name(&self, planned: &PlannedChallenge) -> Result<String, SolverError> {
-        let name = format!("_acme-challenge.{}.", planned.name.base());
+        self.canonical(&planned.name).await
+    }
+
+    async fn canonical(&self, name: &DnsName) -> Result<String, SolverError> {
+        let name = format!("_acme-challenge.{}.", name.base());
         let own = match &self.provider {
             Dns01Provider::Rfc2136(server) => Some(server.address().await?),
-            Dns01Provider::Exec(_) => None,
+            Dns01Provider::Api(_) | Dns01Provider::HttpReq(_) | Dns01Provider::Exec(_) => None,
         };
         lookup::canonical(name, own, &self.propagation.resolvers()).await
     }

@@ -1,5 +1,5 @@
-//! HTTP-01 (RFC 8555 section 8.3): a listener of our own that serves tokens only while an order needs them, or files
-//! in a web server's folder. It serves nothing else and redirects nobody.
+//! HTTP-01 (RFC 8555 section 8.3): a listener of our own that serves tokens only while an order needs them, files in a
+//! web server's folder, or objects in a bucket. It serves nothing else and redirects nobody.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -21,9 +21,10 @@ use tokio::task::JoinHandle;
 
 use crate::ca::PlannedChallenge;
 use crate::solver::SolverError;
+use crate::solver::bucket::Bucket;
 use crate::solver::ledger::Ledger;
 
-const FOLDER: &str = ".well-known/acme-challenge";
+pub(crate) const FOLDER: &str = ".well-known/acme-challenge";
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How HTTP-01 is answered.
@@ -33,6 +34,8 @@ pub enum Http01 {
     Listen(Listener),
     /// By a web server that serves a folder.
     Webroot(Webroot),
+    /// By a web server or CDN that serves an S3 bucket.
+    Bucket(Box<Bucket>),
 }
 
 /// A listener that is open while any order of this process needs it.
@@ -67,6 +70,7 @@ impl Http01 {
         match self {
             Self::Listen(listener) => listener.present(planned).await,
             Self::Webroot(webroot) => webroot.present(planned).await,
+            Self::Bucket(bucket) => bucket.present(planned).await,
         }
     }
 
@@ -74,6 +78,7 @@ impl Http01 {
         match self {
             Self::Listen(listener) => listener.remove(planned).await,
             Self::Webroot(webroot) => webroot.remove(planned).await,
+            Self::Bucket(bucket) => bucket.remove(planned).await,
         }
     }
 }

@@ -167,7 +167,7 @@ fn hook(folder: &tempfile::TempDir, first: &str) -> (PathBuf, PathBuf) {
     (script, calls)
 }
 
-fn nsupdate(line: &str) {
+pub(crate) fn nsupdate(line: &str) {
     let server = env(BIND).replace(':', " ");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("update");

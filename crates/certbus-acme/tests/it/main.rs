@@ -5,7 +5,11 @@
 #[cfg(test)]
 mod bind;
 #[cfg(test)]
+mod caa;
+#[cfg(test)]
 mod knot;
+#[cfg(test)]
+mod moto;
 #[cfg(test)]
 mod openssl;
 #[cfg(test)]

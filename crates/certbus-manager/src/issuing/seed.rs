@@ -6,7 +6,7 @@ use data_encoding::{BASE64, BASE64URL_NOPAD};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::{Issuing, KNOWN_CAS, Secret, SettingsError, wrong};
+use super::{Issuing, KNOWN_CAS, S3Settings, Secret, SettingsError, wrong};
 
 #[derive(Deserialize)]
 struct Seed {
@@ -16,7 +16,14 @@ struct Seed {
     #[serde(default)]
     alertmanager_baseurl: Option<String>,
     #[serde(default)]
-    acme_http01_challenges: Option<serde_json::Value>,
+    acme_http01_challenges: Option<Bucket>,
+}
+
+#[derive(Deserialize)]
+struct Bucket {
+    bucket: String,
+    #[serde(default)]
+    region: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -44,7 +51,7 @@ pub fn take_over(text: &str, settings: &mut Issuing) -> Result<Vec<String>, Sett
     let seed: Seed = serde_json::from_str(text).map_err(|e| SettingsError {
         line: Some(e.line()),
         what: if e.is_data() {
-            "a field of `lets_encrypt` is missing or of another type".into()
+            "a field of `lets_encrypt` or `acme_http01_challenges` is missing or of another type".into()
         } else {
             "not JSON".into()
         },
@@ -73,15 +80,14 @@ pub fn take_over(text: &str, settings: &mut Issuing) -> Result<Vec<String>, Sett
     if let Some(base) = seed.alertmanager_baseurl {
         settings.check_in.get_or_insert_default().alertmanager = Some(base);
     }
+    if let Some(Bucket { bucket, region }) = seed.acme_http01_challenges {
+        settings.s3 = Some(S3Settings { bucket, region, ..S3Settings::default() });
+    }
     settings.check()?;
-    let rest = [
-        (
-            seed.cloudflare_credentials.is_some(),
-            "cloudflare_credentials: set up [dns01] with `rfc2136` or `exec` instead",
-        ),
-        (seed.acme_http01_challenges.is_some(), "acme_http01_challenges: set up [http01] in certbus.toml instead"),
-    ];
-    Ok(rest.into_iter().filter(|(there, _)| *there).map(|(_, what)| what.to_owned()).collect())
+    // It is the key of the whole Cloudflare account.
+    let left = "cloudflare_credentials: make an API token that may edit the zone's DNS, and set up [dns01] with provider = \
+                \"cloudflare\" and token = \"…\"";
+    Ok(seed.cloudflare_credentials.is_some().then(|| left.to_owned()).into_iter().collect())
 }
 
 /// The PKCS#8 form (RFC 5958) of a PEM key in SEC 1 or PKCS#8. ACME accounts here sign with P-256.
@@ -116,6 +122,7 @@ mod tests {
                 "body": { "status": "valid" }, "uri": "https://acme-v02.api.letsencrypt.org/acme/acct/123" } },
             "cloudflare_credentials": { "email": "ops@example.com", "api_key": "hush" },
             "kek_public_key": "-----BEGIN RSA PUBLIC KEY-----",
+            "acme_http01_challenges": { "bucket": "challenges.example.com", "region": "eu-central-1" },
         })
         .to_string()
     }
@@ -126,6 +133,8 @@ mod tests {
         let left = take_over(&seed(SEC1), &mut settings).unwrap();
         assert_eq!(left.len(), 1);
         assert!(left[0].contains("cloudflare") && !left[0].contains("hush"));
+        let s3 = settings.s3.as_ref().unwrap();
+        assert_eq!((s3.bucket.as_str(), s3.region.as_deref()), ("challenges.example.com", Some("eu-central-1")));
         let ca = &settings.ca["letsencrypt"];
         assert_eq!(
             (ca.email.as_deref(), settings.default_ca.as_deref()),

@@ -110,7 +110,7 @@ impl Init {
                 lines.push(format!("dns01 = {}", absolute(program)));
             }
             Some((other, _)) => bail!(Mistake::new(format!(
-                "--dns01 {other}: write `exec=PROGRAM` or `rfc2136`; other providers are not there yet"
+                "--dns01 {other}: write `exec=PROGRAM` or `rfc2136`; other providers are set up by `certbus conf edit`"
             ))),
         }
         Ok(lines)

@@ -203,8 +203,10 @@ impl Mk {
             Challenge::Dns01 if issuing.dns01.is_none() => {
                 Some("[dns01] in the issuing settings (`certbus conf edit`)")
             }
-            Challenge::Http01 if local.http01_listen.is_none() && local.http01_webroot.is_none() => {
-                Some("[http01] with `listen` or `webroot` in certbus.toml")
+            Challenge::Http01
+                if local.http01_listen.is_none() && local.http01_webroot.is_none() && issuing.s3.is_none() =>
+            {
+                Some("[http01] with `listen` or `webroot` in certbus.toml, or [s3] in the issuing settings")
             }
             _ => None,
         };

@@ -9,7 +9,11 @@ mod cas;
 #[cfg(test)]
 mod check_in;
 #[cfg(test)]
+mod cloudflare;
+#[cfg(test)]
 mod demo;
+#[cfg(test)]
+mod httpreq;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
@@ -24,5 +28,7 @@ mod pebble;
 mod processes;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod s3;
 #[cfg(test)]
 mod shop;

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use crate::shop::{Shop, eventually, openssl};
 
 /// Pebble asks one port for HTTP-01: one test at a time listens there.
-static HTTP01: Mutex<()> = Mutex::new(());
+pub(crate) static HTTP01: Mutex<()> = Mutex::new(());
 
 pub(crate) fn service(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run through ci/services.py -- cargo test"))
