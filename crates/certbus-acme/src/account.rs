@@ -7,9 +7,11 @@ use std::fmt;
 use bytes::Bytes;
 use data_encoding::{BASE64URL, BASE64URL_NOPAD};
 use http::Request;
-use instant_acme::{Account, AccountCredentials, BodyWrapper, ExternalAccountKey, NewAccount};
+use instant_acme::{Account, AccountCredentials, BodyWrapper, ExternalAccountKey, Key, NewAccount};
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::error::{IssueError, from_acme};
 use crate::http::Http;
@@ -118,6 +120,33 @@ impl AcmeCa {
             .await
             .map_err(|error| from_acme(directory, error))?;
         Ok(Self { account, directory_url: directory.to_owned(), directory: info })
+    }
+
+    /// Asks the CA for the account that [`AcmeCa::register`] made. Returns its URL.
+    ///
+    /// # Errors
+    /// As [`AcmeCa::restore`], and the CA's words if it does not know the account.
+    pub async fn look(
+        directory: &str,
+        roots_pem: Option<&str>,
+        credentials: &SecretString,
+    ) -> Result<String, IssueError> {
+        #[derive(Deserialize)]
+        struct WithKey<'a> {
+            key_pkcs8: &'a str,
+        }
+        let unreadable = || unusable("they have no key that can be read".into());
+        let kept: WithKey<'_> = serde_json::from_str(credentials.expose_secret()).map_err(|_| unreadable())?;
+        let text = kept.key_pkcs8.trim_end_matches('=').as_bytes();
+        let key = Zeroizing::new(BASE64URL_NOPAD.decode(text).map_err(|_| unreadable())?);
+        let http = Http::new(roots_pem)?;
+        let ask = || async {
+            let der = PrivatePkcs8KeyDer::from(key.to_vec());
+            let pair = (Key::from_pkcs8_der(der.clone_key())?, der.into());
+            Account::builder_with_http(Box::new(http.clone())).from_key(pair, directory.to_owned()).await
+        };
+        let (account, _) = with_nonce!(ask()).map_err(|error| from_acme(directory, error))?;
+        Ok(account.id().to_owned())
     }
 
     /// The account's URL: its identity at the CA.

@@ -32,4 +32,5 @@ pub use key::{CertificateKey, KeyError};
 pub use solver::bucket::{Bucket, BucketPlace};
 pub use solver::dns01::{Dns01, Dns01Provider};
 pub use solver::http01::Http01;
+pub use solver::rehearsal::Rehearsed;
 pub use solver::{ChallengeHost, SolverError, Solvers};

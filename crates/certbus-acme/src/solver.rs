@@ -3,19 +3,20 @@
 
 pub mod bucket;
 pub mod dns01;
+mod error;
 pub mod http01;
 pub(crate) mod ledger;
+pub mod rehearsal;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
-
+use certbus_core::name::DnsName;
 use certbus_core::spec::Challenge;
 use futures::future::{BoxFuture, try_join_all};
 
 use crate::ca::PlannedChallenge;
 use crate::solver::dns01::Dns01;
 use crate::solver::http01::Http01;
+
+pub use crate::solver::error::SolverError;
 
 /// The ways of this process to meet challenges. One value per process: it counts who needs what.
 #[derive(Debug, Default)]
@@ -24,166 +25,6 @@ pub struct Solvers {
     pub http01: Option<Http01>,
     /// For DNS-01.
     pub dns01: Option<Dns01>,
-}
-
-/// Why a challenge could not be set up, seen or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum SolverError {
-    /// Nothing is configured for this kind.
-    #[error("no way to meet {challenge} is configured; set one up in the issuing settings, or order by another kind")]
-    NoSolver {
-        /// The kind.
-        challenge: Challenge,
-    },
-    /// The HTTP-01 listener could not be started.
-    #[error("cannot listen on {address} for http-01: {cause}; {hint}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// The system's words.
-        cause: std::io::Error,
-        /// What would be right.
-        hint: &'static str,
-    },
-    /// A file of HTTP-01 could not be written or removed.
-    #[error("cannot write {} for http-01: {cause}; name a folder that the web server serves and this user can write", path.display())]
-    Webroot {
-        /// The file.
-        path: PathBuf,
-        /// The system's words.
-        cause: std::io::Error,
-    },
-    /// An object of HTTP-01 could not be written or removed.
-    #[error("cannot {action} {key} in the S3 bucket {bucket} for http-01: {cause}; {hint}")]
-    Bucket {
-        /// `write` or `remove`.
-        action: &'static str,
-        /// The bucket.
-        bucket: String,
-        /// The object's key.
-        key: String,
-        /// What the service answered.
-        cause: String,
-        /// What would be right.
-        hint: &'static str,
-        /// Whether only a person can mend it.
-        permanent: bool,
-    },
-    /// A DNS server refused a dynamic update (RFC 2136 section 2.2).
-    #[error(
-        "the DNS server {server} refused to update {name} in zone {zone}: {answer}; check key, algorithm and the server's update policy"
-    )]
-    UpdateRefused {
-        /// The server.
-        server: String,
-        /// The zone.
-        zone: String,
-        /// The record's name.
-        name: String,
-        /// The response code or what else came.
-        answer: String,
-    },
-    /// A DNS server did not answer.
-    #[error("the DNS server {server} does not answer: {cause}; check its address and that it can be reached")]
-    ServerUnreachable {
-        /// The server.
-        server: String,
-        /// What happened.
-        cause: String,
-    },
-    /// No zone for a name could be found at a server.
-    #[error(
-        "the DNS server {server} has no zone for {name} (it answers {answer}); name the zone, or ask another server"
-    )]
-    NoZone {
-        /// The server.
-        server: String,
-        /// The name.
-        name: String,
-        /// What it answered.
-        answer: String,
-    },
-    /// A DNS provider's API refused, or did not answer.
-    #[error("{provider} did not change {name} in zone {zone}: {said}; {next}")]
-    Provider {
-        /// Its word.
-        provider: &'static str,
-        /// The zone.
-        zone: String,
-        /// The record's name.
-        name: String,
-        /// Its words.
-        said: Box<str>,
-        /// What would be right.
-        next: &'static str,
-        /// Whether only a person can mend it.
-        permanent: bool,
-    },
-    /// The user's own service refused, or did not answer.
-    #[error("the dns-01 service {endpoint}{action} did not do it for {name}: {why}")]
-    HttpReq {
-        /// Where it is.
-        endpoint: String,
-        /// `present` or `cleanup`.
-        action: &'static str,
-        /// The record's name.
-        name: String,
-        /// What it said.
-        why: String,
-        /// Whether only a person can mend it.
-        permanent: bool,
-    },
-    /// The settings of a solver cannot be used.
-    #[error("{what}")]
-    Settings {
-        /// What is wrong and what would be right.
-        what: String,
-    },
-    /// The user's program failed.
-    #[error("the dns-01 hook `{program} {action}` for {name} failed: {why}")]
-    Hook {
-        /// The program.
-        program: String,
-        /// `present` or `cleanup`.
-        action: &'static str,
-        /// The record's name.
-        name: String,
-        /// Its status and last words.
-        why: String,
-    },
-    /// Who shares the place with others could not have it to himself.
-    #[error("cannot claim {record} among the managers: {why}")]
-    Claim {
-        /// The place.
-        record: String,
-        /// Why not.
-        why: String,
-    },
-    /// A nameserver does not serve a record that was set.
-    #[error("the nameserver {server} does not serve the TXT record of {name} after {} s (it answers {saw}); see whether the zone reaches it, or allow more time", waited.as_secs())]
-    NotPropagated {
-        /// The server.
-        server: String,
-        /// The record's name.
-        name: String,
-        /// What it answered last.
-        saw: String,
-        /// How long it was given.
-        waited: Duration,
-    },
-}
-
-impl SolverError {
-    /// Whether only a person can mend it.
-    pub fn is_permanent(&self) -> bool {
-        match self {
-            Self::NoSolver { .. } | Self::Settings { .. } | Self::UpdateRefused { .. } | Self::NoZone { .. } => true,
-            Self::Bucket { permanent, .. } | Self::Provider { permanent, .. } | Self::HttpReq { permanent, .. } => {
-                *permanent
-            }
-            _ => false,
-        }
-    }
 }
 
 /// Who sets challenges up for an order: the solvers of this process, or one who shares their places with others.
@@ -268,6 +109,14 @@ impl Solvers {
             outcome = outcome.and(removed);
         }
         outcome
+    }
+
+    /// What would stop DNS-01 for `name`, without changing anything. Returns what was found to be right.
+    ///
+    /// # Errors
+    /// [`SolverError`] naming the provider, the zone or the server.
+    pub async fn look_dns01(&self, name: &DnsName) -> Result<Vec<String>, SolverError> {
+        self.dns01()?.look(name).await
     }
 
     fn http01(&self) -> Result<&Http01, SolverError> {

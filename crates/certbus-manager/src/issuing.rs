@@ -439,6 +439,16 @@ impl Issuing {
         Ok(Ca::Acme(Box::new(acme)))
     }
 
+    /// Asks the CA of that name for its account. Returns the account's URL.
+    ///
+    /// # Errors
+    /// As [`Issuing::connect`], and the CA's words if it does not know the account.
+    pub async fn account(&self, name: &str) -> Result<String, ManageError> {
+        let ca = self.ca.get(name).ok_or_else(|| wrong(format!("there is no CA named `{name}`")))?;
+        let account = ca.account.as_ref().ok_or_else(|| wrong(format!("ca.{name} has no account yet")))?;
+        Ok(AcmeCa::look(&ca.directory, ca.roots.as_deref(), &account.expose()).await?)
+    }
+
     /// Registers an account where the CA has none, or makes an internal root.
     ///
     /// # Errors

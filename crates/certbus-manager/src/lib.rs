@@ -4,6 +4,7 @@
 mod appender;
 pub mod ceremony;
 mod challenges;
+pub mod check;
 pub mod check_in;
 pub mod clock;
 pub mod issue;

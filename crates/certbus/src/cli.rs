@@ -2,6 +2,7 @@
 
 mod agent;
 mod cert;
+mod check;
 mod conf;
 mod demo;
 mod doctor;

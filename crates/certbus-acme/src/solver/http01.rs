@@ -84,6 +84,10 @@ impl Http01 {
 }
 
 impl Listener {
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     async fn present(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
         let mut needs = self.needs.lock("").await;
         needs.add(&planned.token, &planned.key_authorization);

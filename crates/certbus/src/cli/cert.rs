@@ -13,6 +13,7 @@ use certbus_manager::{Manager, View, clock};
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::check::Check;
 use super::exit::{Missing, Mistake};
 use super::mk::Mk;
 use super::renew::{Renew, Renewable};
@@ -38,6 +39,8 @@ pub(crate) enum Cert {
         #[arg(long)]
         json: bool,
     },
+    /// Find what would fail before a CA is asked: accounts, CAA, limits, and the way to show control.
+    Check(Check),
     /// List what is due for renewal; renew it if told to.
     Renewable(Renewable),
     /// Renew one now, or all that are due.
@@ -71,6 +74,7 @@ impl Cert {
             Self::Mk(mk) => mk.run(settings).await,
             Self::Ls { json } => list(&wire::manager(settings).await?, json).await,
             Self::Cat { id, json } => show(&wire::manager(settings).await?, id, json).await,
+            Self::Check(check) => check.run(settings).await,
             Self::Renewable(renewable) => renewable.run(settings).await,
             Self::Renew(renew) => renew.run(settings).await,
             Self::Rm { id, yes } => remove(settings, id, yes).await,

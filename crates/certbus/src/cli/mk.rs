@@ -7,6 +7,7 @@ use certbus_core::event::CertificateRequested;
 use certbus_core::id::CertificateId;
 use certbus_core::name::{DnsName, NameSet};
 use certbus_core::spec::{Challenge, KeyType};
+use certbus_manager::check::Plan;
 use certbus_manager::issue::on_demand;
 use certbus_manager::issuing::Issuers;
 use certbus_manager::{Issuing, ManageError, View, clock};
@@ -14,8 +15,8 @@ use clap::Args;
 
 use super::cert::print_outcome;
 use super::exit::Mistake;
-use super::output;
 use super::renew::issue_due;
+use super::{check, output};
 use crate::settings::Settings;
 use crate::wire;
 
@@ -50,7 +51,7 @@ pub(crate) struct Mk {
     /// Which CA of the issuing settings
     #[arg(long)]
     ca: Option<String>,
-    /// Show what would be ordered, and order nothing
+    /// Show what would be ordered and what would fail, and order nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -77,7 +78,8 @@ impl Mk {
                 Some(id) => format!("nothing would be ordered: {id} has these names"),
                 None => "dry run: nothing was ordered".into(),
             });
-            return Ok(());
+            let plan = Plan { names: &names, challenge, ca: self.ca.as_deref() };
+            return check::look(&manager, issuing, settings, &plan, false).await;
         }
         let (id, new) = manager.request(&self.wanted(names, challenge)).await?;
         let obtained = manager.view().await?.catalog.newest(id).is_some();
@@ -186,15 +188,7 @@ impl Mk {
     }
 
     fn challenge(&self, issuing: &Issuing, ca: &str, names: &[DnsName], settings: &Settings) -> Result<Challenge> {
-        let wildcard = names.iter().find(|name| name.is_wildcard());
-        let usual = if wildcard.is_some() { Challenge::Dns01 } else { Challenge::Http01 };
-        let chosen = self.challenge.or(issuing.challenge.filter(|c| wildcard.is_none() || *c == Challenge::Dns01));
-        let chosen = chosen.unwrap_or(usual);
-        if let (Some(name), Challenge::Http01) = (wildcard, chosen) {
-            bail!(Mistake::new(format!(
-                "`{name}` is a wildcard, which is shown by dns-01 only; leave --challenge out"
-            )));
-        }
+        let chosen = kind(self.challenge, issuing, names)?;
         if issuing.ca.get(ca).is_some_and(|entry| entry.directory == "internal") {
             return Ok(chosen);
         }
@@ -217,8 +211,19 @@ impl Mk {
     }
 }
 
+/// How control is shown: as it was said, else as the settings say it, as far as the names allow it.
+pub(super) fn kind(said: Option<Challenge>, issuing: &Issuing, names: &[DnsName]) -> Result<Challenge> {
+    let wildcard = names.iter().find(|name| name.is_wildcard());
+    let usual = if wildcard.is_some() { Challenge::Dns01 } else { Challenge::Http01 };
+    let chosen = said.or(issuing.challenge.filter(|c| wildcard.is_none() || *c == Challenge::Dns01)).unwrap_or(usual);
+    if let (Some(name), Challenge::Http01) = (wildcard, chosen) {
+        bail!(Mistake::new(format!("`{name}` is a wildcard, which is shown by dns-01 only; leave --challenge out")));
+    }
+    Ok(chosen)
+}
+
 /// Sorted, each once, and not more than a CA takes.
-fn limited(mut names: Vec<DnsName>) -> Result<Vec<DnsName>> {
+pub(super) fn limited(mut names: Vec<DnsName>) -> Result<Vec<DnsName>> {
     names.sort();
     names.dedup();
     match names.len() {

@@ -103,6 +103,18 @@ fn a_token_that_is_none_a_foreign_zone_and_a_rate_limit_are_told_apart_by_cloudf
 }
 
 #[test]
+fn a_check_finds_the_zone_or_what_is_wrong_with_the_token_by_cloudflares_recorded_contract() {
+    let contract = Contract::start();
+    let check = ["cert", "check", &fresh("bind.test")];
+    let good = contract.run(&shop("good-token"), &check);
+    assert!(good.code == 0 && good.out.contains("✓ dns-01: cloudflare has the zone bind.test."), "{good:?}");
+    let bad = contract.run(&shop("no-such-token"), &check);
+    assert!(bad.code == 10 && bad.out.contains("does not take the credentials"), "{bad:?}");
+    assert_eq!(contract.said("breaches"), "");
+    assert!(!contract.said("asked").contains("POST"), "nothing is changed");
+}
+
+#[test]
 fn a_provider_that_is_none_and_words_that_are_not_its_own_are_refused_with_what_there_is() {
     let shop = Shop::internal();
     let conf = shop.ok(&["conf", "display", "--reveal"]).out;

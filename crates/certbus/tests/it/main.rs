@@ -7,6 +7,8 @@ mod bad_input;
 #[cfg(test)]
 mod cas;
 #[cfg(test)]
+mod check;
+#[cfg(test)]
 mod check_in;
 #[cfg(test)]
 mod cloudflare;

@@ -119,6 +119,23 @@ fn what_pebble_is_answered_is_the_object_at_moto_and_none_is_left() {
 }
 
 #[test]
+fn a_check_tries_the_bucket_at_moto_finds_nobody_at_port_80_and_leaves_nothing() {
+    let _turn = HTTP01.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let bucket = bucket();
+    let shop = shop(&with_keys(&bucket));
+    let conf = shop.ok(&["conf", "display", "--reveal"]).out;
+    let resolver = format!("resolver = \"{}\"\n{conf}", service("CERTBUS_TEST_BIND"));
+    assert_eq!(shop.run_with_input(&["conf", "update"], &resolver).code, 0);
+    let found = shop.fails(&["cert", "check", &fresh("http.test")], 10, &["to mend"]);
+    assert!(found.out.contains("✗ http-01") && found.out.contains("127.0.0.1:80"), "{}", found.out);
+    assert_eq!(objects(&bucket), 0);
+    let gone = conf.replace(&bucket, "no-such-bucket");
+    assert_eq!(shop.run_with_input(&["conf", "update"], &gone).code, 0);
+    let found = shop.fails(&["cert", "check", &fresh("http.test")], 10, &[]);
+    assert!(found.out.contains("make the bucket"), "{}", found.out);
+}
+
+#[test]
 fn invariant_3_what_a_killed_manager_left_at_moto_is_removed_by_the_next() {
     let _turn = HTTP01.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let bucket = bucket();
