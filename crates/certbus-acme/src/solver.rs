@@ -127,3 +127,32 @@ impl Solvers {
         self.dns01.as_ref().ok_or(SolverError::NoSolver { challenge: Challenge::Dns01 })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use certbus_core::name::DnsName;
+
+    use super::*;
+    use crate::solver::bucket::{Bucket, BucketPlace};
+
+    #[test]
+    fn all_places_but_a_listener_of_our_own_are_shared_with_other_managers() {
+        let planned = |challenge| PlannedChallenge {
+            name: DnsName::parse("shop.example").unwrap(),
+            challenge,
+            token: "token".into(),
+            key_authorization: String::new(),
+            dns_value: String::new(),
+        };
+        let place = BucketPlace { bucket: "shop".into(), region: None, prefix: None, endpoint: None, keys: None };
+        for (http01, shared) in [
+            (Http01::Bucket(Box::new(Bucket::new(place).unwrap())), true),
+            (Http01::webroot("/srv"), true),
+            (Http01::listen(([127, 0, 0, 1], 80).into()), false),
+        ] {
+            let solvers = Solvers { http01: Some(http01), dns01: None };
+            assert_eq!(solvers.is_shared(&planned(Challenge::Http01)), shared, "{solvers:?}");
+            assert!(solvers.is_shared(&planned(Challenge::Dns01)));
+        }
+    }
+}

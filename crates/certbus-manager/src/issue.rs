@@ -562,12 +562,16 @@ pub fn on_demand(view: &View, id: CertificateId) -> Result<Due, ManageError> {
     }))
 }
 
-/// What is kept on `work` of a failure: the words of the CA or of a server, but nothing that a user's program printed,
-/// which may be a secret.
+/// What is kept on `work` of a failure: the words of the CA or of a server, but nothing that a user's program
+/// or service said, which may be a secret.
 fn problem(error: &ManageError) -> String {
     match error {
         ManageError::Issue(IssueError::Solver(SolverError::Hook { .. })) => {
             "the exec hook failed; what it printed is in the log output of the manager that ran it".into()
+        }
+        ManageError::Issue(IssueError::Solver(SolverError::HttpReq { .. })) => {
+            "the httpreq service refused or is gone; what it said is in the log output of the manager that asked it"
+                .into()
         }
         other => other.to_string(),
     }

@@ -267,7 +267,7 @@ impl Issuing {
             });
         }
         let settings: Self = toml::from_str(text).map_err(|e| located(text, &e))?;
-        settings.check()?;
+        settings.check().map_err(|error| SettingsError { line: error.line.or(line_of(text, &error.what)), ..error })?;
         Ok(settings)
     }
 
@@ -505,6 +505,18 @@ fn days(count: u32) -> Duration {
 fn located(text: &str, error: &toml::de::Error) -> SettingsError {
     let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
     SettingsError { line, what: without_values(error.message()) }
+}
+
+/// The line of the key that a message begins with, as `dns01.token`.
+fn line_of(text: &str, what: &str) -> Option<usize> {
+    let (table, key) = what.split(' ').next()?.trim_end_matches(':').rsplit_once('.')?;
+    let heading = format!("[{table}]");
+    let mut lines = text.lines().enumerate().skip_while(|(_, line)| line.trim() != heading);
+    let (first, _) = lines.next()?;
+    let mut own = lines.take_while(|(_, line)| !line.trim_start().starts_with('['));
+    let at = own
+        .find(|(_, line)| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')));
+    Some(at.map_or(first, |(line, _)| line) + 1)
 }
 
 /// A parser's message with what it quotes of a value left out: it may be a secret.

@@ -96,7 +96,8 @@ impl Api {
     pub(crate) async fn remove(&self, zone: &str, name: &str, value: &str) -> Result<(), SolverError> {
         let records = vec![DnsRecord::TXT(value.to_owned())];
         match self.updater.remove_from_rrset(name, DnsRecordType::TXT, records, zone).await {
-            Ok(()) => Ok(()),
+            // What is not there need not be removed.
+            Ok(()) | Err(Error::NotFound) => Ok(()),
             Err(error) => Err(self.explain(zone, name, error)),
         }
     }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use data_encoding::BASE64;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use secrecy::{ExposeSecret, SecretString};
@@ -80,7 +81,7 @@ impl HttpReq {
             endpoint: self.endpoint.to_string(),
             action,
             name: name.to_owned(),
-            why: hide(&why, self.login.iter().map(|(_, password)| password)),
+            why: self.without_login(&why),
             permanent,
         };
         let url = self.endpoint.join(action).map_err(|error| failed(error.to_string(), true))?;
@@ -108,6 +109,13 @@ impl HttpReq {
         };
         let said = if said.is_empty() { "nothing more".into() } else { said };
         Err(failed(format!("it answered HTTP {} and said: {said}{next}", status.as_u16()), login))
+    }
+
+    /// Nor as the header says it: a service may quote what it was sent.
+    fn without_login(&self, text: &str) -> String {
+        let Some((name, password)) = &self.login else { return text.to_owned() };
+        let header = BASE64.encode(format!("{name}:{}", password.expose_secret()).as_bytes());
+        hide(text, [&header.into(), password])
     }
 }
 

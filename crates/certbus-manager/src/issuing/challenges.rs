@@ -133,6 +133,9 @@ impl Dns01Settings {
 
     fn no_words(&self) -> Result<(), SettingsError> {
         match self.words.keys().next() {
+            Some(word) if self.provider == "rfc2136" => Err(wrong(format!(
+                "dns01.{word} is no word of `rfc2136`; it takes: server, key_name, key_secret, key_algorithm"
+            ))),
             Some(word) => Err(wrong(format!("dns01.{word} is no word of `{}`", self.provider))),
             None => Ok(()),
         }

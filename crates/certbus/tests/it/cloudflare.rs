@@ -123,6 +123,7 @@ fn a_provider_that_is_none_and_words_that_are_not_its_own_are_refused_with_what_
         ("provider = \"cloudflare\"", &["dns01.token is missing", "cloudflare"]),
         ("provider = \"cloudflare\"\ntokn = \"hush\"", &["dns01.tokn", "it takes: token"]),
         ("provider = \"cloudflare\"\ntoken = 5", &["string"]),
+        ("provider = \"rfc2136\"\nservr = \"hush\"", &["dns01.servr", "line ", "it takes: server"]),
         ("provider = \"exec\"\ntoken = \"hush\"", &["dns01.token"]),
         ("provider = \"httpreq\"\nendpoint = \"ftp://x\"", &["dns01.endpoint", "https://"]),
     ] {

@@ -58,7 +58,14 @@ fn a_service_that_refuses_or_is_gone_is_quoted_without_the_password_at_pebble() 
     let wrong = shop(&format!("endpoint = \"{url}\"\nusername = \"shop\"\npassword = \"hush-wrong\""));
     let mk = ["cert", "mk", "--subdomain", &fresh("bind.test")];
     let ran = wrong.fails(&mk, 1, &[&format!("{url}/present"), "HTTP 401", "dns01.password"]);
+    // "shop:hush-wrong" in base64: the service quotes the header.
+    assert!(ran.err.contains("who is Basic") && !ran.err.contains("c2hvcDpodXNoLXdyb25n"), "{}", ran.err);
     assert!(!ran.err.contains("hush-wrong"), "{}", ran.err);
+    let kept = format!("{:?}", wrong.events());
+    assert!(
+        kept.contains("the httpreq service refused") && !kept.contains("who is Basic"),
+        "nor is it on the log: {kept}"
+    );
     running.kill();
     wrong.fails(&mk, 1, &[&url, "refused"]);
 }
