@@ -8,6 +8,7 @@ use crate::budget::{Budget, Exempt, Limits, Scarce};
 use crate::catalog::Catalog;
 use crate::chain::Chain;
 use crate::event::CertificateRequested;
+use crate::id::{CertificateId, Hash, PublicKey};
 use crate::name::{DnsName, NameSet};
 use crate::plan::{self, Due};
 use crate::time::Timestamp;
@@ -91,6 +92,13 @@ pub fn agenda(
         agenda.ready.push(due);
     }
     agenda
+}
+
+/// Which of several managers begins with a certificate: each finds the same, and each has about as many (rendezvous
+/// hashing). The others leave it for a while, so that managers share the work rather than race for it.
+pub fn first_choice(chain: &Chain, id: CertificateId) -> Option<PublicKey> {
+    let draw = |key: &PublicKey| Hash::of(format!("{key} {id}").as_bytes());
+    chain.writers().map(|writer| writer.key).max_by_key(draw)
 }
 
 /// What an order for `due` does not count against: a renewal in the CA's own window counts against nothing, any other

@@ -1,13 +1,15 @@
 //! A manager that is left alone: whatever is due is issued, many at once, until it is told to stop. One slow order holds
 //! nothing else up.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use certbus_core::agenda::first_choice;
 use certbus_core::id::{CertificateId, Cursor, StreamKind};
+use certbus_core::key::SigningKey;
 use certbus_core::plan::{self, Due};
 use futures::StreamExt;
 use tokio::task::JoinSet;
@@ -25,6 +27,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// And at most this often, however busy the log is.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+
+/// What is another manager's to begin with is left to it for this long.
+const OTHERS_TURN: Duration = Duration::from_secs(45);
 
 /// Orders under way when it is told to stop are given this long.
 const ENDING: Duration = Duration::from_secs(15);
@@ -48,6 +53,8 @@ pub struct Keeper {
     /// What was said last of why it cannot look, so that it is said once.
     said: Option<String>,
     checked_in: Option<Instant>,
+    /// What is another manager's to begin with, and since when it is due.
+    seen: HashMap<CertificateId, Instant>,
 }
 
 /// How an issuance of this keeper ended.
@@ -85,6 +92,7 @@ impl Keeper {
             flights: JoinSet::new(),
             said: None,
             checked_in: None,
+            seen: HashMap::new(),
         }
     }
 
@@ -93,7 +101,7 @@ impl Keeper {
     /// # Errors
     /// [`ManageError`] if it cannot be found out what is due; failures of single certificates are in the answer.
     pub async fn round(&mut self) -> Result<Round, ManageError> {
-        self.look().await?;
+        self.look(true).await?;
         let mut round = Round::default();
         self.start();
         while let Some(flight) = self.flights.join_next().await {
@@ -144,7 +152,7 @@ impl Keeper {
     }
 
     async fn look_and_say(&mut self) {
-        let outcome = match self.look().await {
+        let outcome = match self.look(false).await {
             Ok(()) => {
                 self.keep_snapshot().await;
                 if self.checked_in.is_none_or(|at| at.elapsed() >= CHECK_IN_EVERY) {
@@ -162,8 +170,9 @@ impl Keeper {
         self.said = outcome;
     }
 
-    /// Finds what is to be issued now and not under way here.
-    async fn look(&mut self) -> Result<(), ManageError> {
+    /// Finds what is to be issued now and not under way here: `all`, or what is this manager's to begin with and what
+    /// others have left.
+    async fn look(&mut self, all: bool) -> Result<(), ManageError> {
         let settings = self.manager.settings().await?;
         let known = self.issuers.as_ref().is_some_and(|issuers| *issuers.settings() == settings);
         if !known {
@@ -188,11 +197,23 @@ impl Keeper {
                 tracing::error!(certificate = %id, why, "incident: the CA wants it replaced now");
             }
         }
+        let me = self.manager.identity().sign.as_ref().map(SigningKey::public);
+        let seen = &self.seen;
+        let mine = |due: &Due| {
+            let id = due.request.certificate;
+            let waited = seen.get(&id).is_some_and(|since| since.elapsed() >= OTHERS_TURN);
+            all || waited || first_choice(&view.certs, id) == me
+        };
+        let (free, others): (Vec<Due>, Vec<Due>) =
+            agenda.ready.into_iter().filter(|due| !under_way(due)).partition(|due| mine(due));
+        let now = Instant::now();
+        let since = |due: &Due| {
+            let id = due.request.certificate;
+            (id, self.seen.get(&id).copied().unwrap_or(now))
+        };
+        let seen = others.iter().map(since).collect();
         drop(view);
-        let mut free: Vec<Due> = agenda.ready.into_iter().filter(|due| !under_way(due)).collect();
-        // Managers that look at the same time begin at different places, and so share the work.
-        let from = usize::from(u16::from_le_bytes(clock::random())) % free.len().max(1);
-        free.rotate_left(from);
+        self.seen = seen;
         self.waiting = free.into();
         Ok(())
     }
