@@ -33,6 +33,8 @@ pub struct Due {
     pub not_before: Option<Timestamp>,
     /// The newest version when this was decided: if there is a newer one, somebody else has done it.
     pub newest: Option<Fingerprint>,
+    /// The open order that is to be ended, if that is why: if it is ended, somebody else has done it.
+    pub order: Option<String>,
 }
 
 /// When `version` is to be renewed: at a moment of the CA's window that depends on the version alone (so that all
@@ -81,6 +83,7 @@ pub fn due(
         attempt: failure.map_or(1, |f| f.attempt + 1),
         not_before: failure.map(|f| f.retry_at),
         newest: newest.map(|version| version.fingerprint),
+        order: work.open_order(request.certificate).map(|open| open.order.clone()),
     })
 }
 

@@ -107,7 +107,7 @@ impl Manager {
     async fn claim(&self, due: &Due) -> Result<Start, ManageError> {
         let id = due.request.certificate;
         let me = self.identity().name.clone();
-        let (attempt, known) = (due.attempt, due.newest);
+        let (attempt, known, to_end) = (due.attempt, due.newest, due.order.clone());
         self.record_for(StreamKind::Work, id, move |view| {
             let now = clock::now();
             if view.certs.recipients().is_empty() {
@@ -120,7 +120,8 @@ impl Manager {
                 return Err(ManageError::Claimed { id, by: claim.by.clone(), until: claim.until });
             }
             let newest = view.catalog.newest(id);
-            if newest.map(|version| version.fingerprint) != known {
+            let open = view.work.open_order(id).map(|open| &open.order);
+            if newest.map(|version| version.fingerprint) != known || (to_end.is_some() && to_end.as_ref() != open) {
                 return Ok((Vec::new(), Start::Overtaken));
             }
             let start = match view.work.open_order(id) {
@@ -559,6 +560,7 @@ pub fn on_demand(view: &View, id: CertificateId) -> Result<Due, ManageError> {
         attempt: 1,
         not_before: None,
         newest: view.catalog.newest(id).map(|version| version.fingerprint),
+        order: None,
     }))
 }
 

@@ -28,6 +28,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// And at most this often, however busy the log is.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a look may ask CAs for renewal windows.
+const WINDOWS_WITHIN: Duration = Duration::from_secs(60);
+
 /// What is another manager's to begin with is left to it for this long.
 const OTHERS_TURN: Duration = Duration::from_secs(45);
 
@@ -184,7 +187,12 @@ impl Keeper {
         }
         self.manager.say_alive().await?;
         if let Some(issuers) = self.issuers.clone() {
-            self.manager.refresh_windows(&issuers, &mut self.windows).await?;
+            // A CA that answers slowly must not keep what is due waiting: the rest is asked for at the next look.
+            match tokio::time::timeout(WINDOWS_WITHIN, self.manager.refresh_windows(&issuers, &mut self.windows)).await
+            {
+                Ok(asked) => asked?,
+                Err(_) => tracing::warn!("renewal windows: a CA answers slowly, not all were read"),
+            }
         }
         let Some(issuers) = &self.issuers else { return Ok(()) };
         let agenda = self.manager.agenda(issuers.settings(), clock::now()).await?;

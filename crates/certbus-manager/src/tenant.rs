@@ -24,6 +24,10 @@ pub struct Stream {
     pub snapshots: Arc<dyn SnapshotStore>,
 }
 
+/// In this order the streams are read. A version is on `certs` before its order is ended on `work`: who has read the end of
+/// an order then reads its version too, and does not order again what is there (invariant 3).
+const IN_ORDER: [StreamKind; 2] = [StreamKind::Work, StreamKind::Certs];
+
 /// A tenant: where its streams are, and which authority is trusted.
 #[derive(Clone, Debug)]
 pub struct Tenant {
@@ -73,7 +77,7 @@ impl Tenant {
             work: Work::default(),
             before: HashMap::new(),
         };
-        for kind in StreamKind::ALL {
+        for kind in IN_ORDER {
             let stream = self.stream(kind);
             let start = view.chain(kind).clone();
             let chain =
@@ -88,7 +92,7 @@ impl Tenant {
     /// # Errors
     /// [`FollowError`]; what was read before it is in the view.
     pub async fn refresh(&self, view: &mut View) -> Result<(), FollowError> {
-        for kind in StreamKind::ALL {
+        for kind in IN_ORDER {
             let mut chain = view.chain(kind).clone();
             let mut news = Vec::new();
             let result = catch_up(&*self.stream(kind).log, &mut chain, |batch, events| {
