@@ -24,7 +24,7 @@ use data_encoding::BASE64URL_NOPAD;
 use crate::challenges::{OrderChallenges, planned};
 use crate::clock;
 use crate::issuing::Issuers;
-use crate::manager::{ManageError, Manager};
+use crate::manager::{ManageError, Manager, every_ca};
 use crate::tenant::View;
 
 /// How long a claim keeps other managers from starting the same work; while the work goes on, it is renewed at half of
@@ -575,6 +575,8 @@ fn problem(error: &ManageError) -> String {
             "the httpreq service refused or is gone; what it said is in the log output of the manager that asked it"
                 .into()
         }
+        ManageError::Connect(error) => problem(error),
+        ManageError::EveryCa(errors) => every_ca(errors, problem),
         other => other.to_string(),
     }
 }
@@ -590,4 +592,22 @@ fn is_spent(error: &IssueError) -> bool {
         error,
         IssueError::OrderInvalid { .. } | IssueError::ChallengeFailed { .. } | IssueError::OrderNotFound { .. }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_users_program_printed_is_not_kept_on_work_whichever_ca_was_asked() {
+        let hook = || {
+            let (program, name, why) = ("/etc/hook".into(), "_acme-challenge.shop.example.".into(), "hush".into());
+            ManageError::Issue(IssueError::Solver(SolverError::Hook { program, action: "present", name, why }))
+        };
+        let gone = ManageError::Connect(Arc::new(ManageError::Busy));
+        for error in [hook(), ManageError::EveryCa(vec![("gone".into(), gone), ("other".into(), hook())])] {
+            let kept = problem(&error);
+            assert!(kept.contains("the exec hook failed") && !kept.contains("hush"), "{kept}");
+        }
+    }
 }

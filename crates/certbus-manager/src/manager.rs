@@ -71,7 +71,7 @@ pub enum ManageError {
     #[error(transparent)]
     Connect(Arc<ManageError>),
     /// No CA issued it.
-    #[error("{}", .0.iter().map(|(ca, error)| format!("{ca}: {error}")).collect::<Vec<_>>().join("; "))]
+    #[error("{}", every_ca(.0, ToString::to_string))]
     EveryCa(Vec<(String, ManageError)>),
     /// What the CA issued does not hold.
     #[error("what the CA issued is not what was ordered: {0}")]
@@ -112,6 +112,11 @@ pub enum ManageError {
     /// The work was cancelled inside this process.
     #[error("stopped while {0}")]
     Stopped(&'static str),
+}
+
+/// What each of several CAs said, in one line.
+pub(crate) fn every_ca(errors: &[(String, ManageError)], words: impl Fn(&ManageError) -> String) -> String {
+    errors.iter().map(|(ca, error)| format!("{ca}: {}", words(error))).collect::<Vec<_>>().join("; ")
 }
 
 impl ManageError {

@@ -1,7 +1,7 @@
 //! When each CA may be asked again for the renewal window of a version (RFC 9773 section 4.3): a note of this machine,
 //! which may be lost. What the CAs said is on `work`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use certbus_core::event::CertificateRequested;
@@ -54,11 +54,16 @@ impl Manager {
         let now = clock::now();
         let wanted: Vec<(CertificateRequested, Fingerprint)> = {
             let view = self.view().await?;
-            let newest = |r: &&CertificateRequested| view.catalog.newest(r.certificate).map(|v| v.fingerprint);
-            let all =
-                view.work.requests().into_iter().filter_map(|r| Some((r.clone(), newest(&r)?))).collect::<Vec<_>>();
-            windows.next.retain(|known, _| all.iter().any(|(_, version)| version == known));
-            all.into_iter().filter(|(_, version)| windows.is_due(version, now)).collect()
+            let newest = |request: &CertificateRequested| view.catalog.newest(request.certificate);
+            let all: HashMap<Fingerprint, &CertificateRequested> = view
+                .work
+                .requests()
+                .into_iter()
+                .filter_map(|request| Some((newest(request)?.fingerprint, request)))
+                .collect();
+            windows.next.retain(|known, _| all.contains_key(known));
+            let due = all.into_iter().filter(|(version, _)| windows.is_due(version, now));
+            due.map(|(version, request)| (request.clone(), version)).collect()
         };
         if wanted.is_empty() {
             return Ok(());

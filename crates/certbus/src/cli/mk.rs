@@ -82,15 +82,18 @@ impl Mk {
             return check::look(&manager, issuing, settings, &plan, false).await;
         }
         let (id, new) = manager.request(&self.wanted(names, challenge)).await?;
-        let obtained = manager.view().await?.catalog.newest(id).is_some();
-        if obtained {
-            output::line(format!("{id} has these names already; nothing was ordered"));
-            return Ok(());
-        }
+        // One look for both: who issues it in between is not outdone by a renewal.
+        let due = {
+            let view = manager.view().await?;
+            if view.catalog.newest(id).is_some() {
+                output::line(format!("{id} has these names already; nothing was ordered"));
+                return Ok(());
+            }
+            on_demand(&view, id)?
+        };
         if !new {
             output::line(format!("{id} has these names and no certificate yet: going on with it"));
         }
-        let due = on_demand(&*manager.view().await?, id)?;
         let issuers = Issuers::new(issuing, &settings.solvers())?;
         let outcome = manager.issue(&due, &issuers, &|step| output::remark(format!("  {step} …"))).await;
         match outcome {
@@ -135,13 +138,12 @@ impl Mk {
             return Ok(());
         }
         let issuers = Issuers::new(issuing, &settings.solvers())?;
-        let mut due = Vec::new();
-        for id in manager.request_all(wanted).await? {
+        let ids = manager.request_all(wanted).await?;
+        let due = {
             let view = manager.view().await?;
-            if view.catalog.newest(id).is_none() {
-                due.push(on_demand(&view, id)?);
-            }
-        }
+            let missing = ids.into_iter().filter(|id| view.catalog.newest(*id).is_none());
+            missing.map(|id| on_demand(&view, id)).collect::<Result<Vec<_>, _>>()?
+        };
         issue_due(&manager, &issuers, due).await
     }
 
@@ -243,5 +245,5 @@ fn check_signable(issuing: &Issuing, ca: &str, names: &[DnsName]) -> Result<()> 
 }
 
 fn nothing_was_ordered(view: &View, id: CertificateId) -> bool {
-    view.catalog.timeline(id).is_none() && !view.work.open_orders().any(|order| order.certificate == id)
+    view.catalog.timeline(id).is_none() && view.work.open_order(id).is_none()
 }
