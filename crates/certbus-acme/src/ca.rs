@@ -72,7 +72,7 @@ pub enum OrderStatus {
 }
 
 /// One response to set up, known before anything is set up, so that any process can remove it (RFC 8555 section 8).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PlannedChallenge {
     /// The name to be shown; without `*.`.
     pub name: DnsName,

@@ -181,3 +181,13 @@ pub(crate) fn from_acme(at: &str, error: instant_acme::Error) -> IssueError {
         other => not_acme(other.to_string()),
     }
 }
+
+/// The last of an error's causes: it says what happened ("connection refused", "UnknownIssuer"), the first
+/// only where.
+pub fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}

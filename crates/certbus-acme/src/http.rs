@@ -1,7 +1,6 @@
 //! The HTTPS client under the ACME library: given roots and nothing else, bounded waits, and errors that keep what
 //! the library drops (Retry-After, answers that are no problem documents). It knows no ACME resource.
 
-use std::error::Error as _;
 use std::future::Future;
 use std::pin::Pin;
 use std::str::FromStr;
@@ -21,7 +20,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::error::{IssueError, Problem};
+use crate::error::{IssueError, Problem, innermost};
 
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -170,15 +169,4 @@ fn refusal(url: &str, parts: &http::response::Parts, body: &[u8]) -> Result<Prob
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
     u64::from_str(text.trim()).ok().map(Duration::from_secs)
-}
-
-/// The last of a chain of causes says what happened ("connection refused", "UnknownIssuer"); the first only where.
-fn innermost(error: &hyper_util::client::legacy::Error) -> String {
-    let mut cause = error.source();
-    let mut words = error.to_string();
-    while let Some(error) = cause {
-        words = error.to_string();
-        cause = error.source();
-    }
-    words
 }

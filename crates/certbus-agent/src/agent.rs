@@ -73,8 +73,7 @@ impl Agent {
     /// # Errors
     /// [`Conflict`].
     pub fn check_settings(&self) -> Result<(), Conflict> {
-        let served = self.client.served();
-        self.targets.iter().try_for_each(|target| plan(target, &served).map(drop))
+        self.targets.iter().try_for_each(|target| plan(target, self.client.served()).map(drop))
     }
 
     /// One round for each target, every file compared.
@@ -191,28 +190,24 @@ impl Agent {
     async fn round(&self, number: usize, all: bool) -> Result<Round, AgentError> {
         let Some(target) = self.targets.get(number).cloned() else { return Err(AgentError::Stopped(String::new())) };
         let name = target.name.clone();
-        let before = self.state().targets.get(&name).cloned().unwrap_or_default();
+        let known = self.state().targets.get(&name).cloned().unwrap_or_default();
         let (client, journal) = (self.client.clone(), self.folder.join(format!("deploying-{name}.json")));
-        let worked = tokio::task::spawn_blocking(move || {
-            let mut after = before.clone();
-            let round = deploy::round(&client, &target, &journal, &mut after, all);
-            (round, before, after)
-        });
-        let (round, before, mut after) = worked.await.map_err(|_| AgentError::Stopped(name.clone()))?;
+        let worked = tokio::task::spawn_blocking(move || deploy::round(&client, &target, &journal, &known, all)).await;
+        let (round, found) = worked.map_err(|_| AgentError::Stopped(name.clone()))?;
+        let mut state = self.state();
+        let own = state.targets.entry(name).or_default();
+        let news = own.take_in(found);
         if round.failures.is_empty() {
-            if before.next_try.is_some() {
-                tracing::info!(target = %name, "what failed is mended");
+            if own.next_try.is_some() {
+                tracing::info!(target = %round.target, "what failed is mended");
             }
-            let news = round.written > 0 || before.last_success.is_none() || before.next_try.is_some();
-            if !news && after.deployed == before.deployed && after.reload_owed == before.reload_owed {
+            if !news && own.last_success.is_some() && own.next_try.is_none() {
                 return Ok(round);
             }
-            after.succeeded(now());
+            own.succeeded(now());
         } else {
-            after.failed(now(), round.failures.iter().map(ToString::to_string).collect());
+            own.failed(now(), round.failures.iter().map(ToString::to_string).collect());
         }
-        let mut state = self.state();
-        state.targets.insert(name, after);
         let path = self.folder.join(STATE);
         if let Err(error) = state.save(&path) {
             tracing::error!("{} cannot be written, it tells what was before: {error}", path.display());

@@ -1,20 +1,22 @@
 //! One round for one target: compare, stage, swap in, check, tell the load balancer; whatever fails, the old files are
 //! back. Nothing is written, checked or reloaded when nothing changed. It blocks, and belongs on a thread for that.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use certbus_client::{AdoptError, Client, Live};
-use certbus_core::id::Hash;
+use certbus_core::id::{CertificateId, Hash};
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
 use crate::command::{self, CommandError};
 use crate::haproxy::{self, RuntimeError};
 use crate::layout;
-use crate::plan::{Conflict, Wanted, plan};
-use crate::state::{Deployed, TargetState};
+use crate::plan::{Conflict, plan};
+use crate::state::{Deployed, Found, TargetState};
 use crate::swap::{FileError, Swap, TakeBack};
 use crate::target::{Access, Layout, Target};
 use crate::template::file_name;
@@ -101,40 +103,50 @@ pub enum DeployError {
 
 /// Brings `target` in line with what `client` serves. `all`: every file is compared, not only those of a version that is
 /// not known to lie there.
-pub(crate) fn round(client: &Client, target: &Target, journal: &Path, state: &mut TargetState, all: bool) -> Round {
+pub(crate) fn round(
+    client: &Client,
+    target: &Target,
+    journal: &Path,
+    state: &TargetState,
+    all: bool,
+) -> (Round, Found) {
     let mut round =
         Round { target: target.name.clone(), wanted: 0, written: 0, told: Told::Nothing, failures: Vec::new() };
-    if let Err(error) = round.run(client, target, journal, state, all) {
+    let mut found = Found { reload_owed: state.reload_owed, ..Found::default() };
+    let work = Work { client, target, state, all };
+    if let Err(error) = round.run(&work, journal, &mut found) {
         round.failures.push(error);
     }
-    round
+    (round, found)
+}
+
+/// What a round has to go by.
+struct Work<'a> {
+    client: &'a Client,
+    target: &'a Target,
+    state: &'a TargetState,
+    /// Whether every file is compared.
+    all: bool,
 }
 
 impl Round {
-    fn run(
-        &mut self,
-        client: &Client,
-        target: &Target,
-        journal: &Path,
-        state: &mut TargetState,
-        all: bool,
-    ) -> Result<(), DeployError> {
+    fn run(&mut self, work: &Work<'_>, journal: &Path, found: &mut Found) -> Result<(), DeployError> {
+        let (target, state) = (work.target, work.state);
         if Swap::recover(journal).map_err(DeployError::TakeBack)? {
             tracing::warn!(target = %target.name, "a round that was cut short is taken back and begun anew");
         }
-        let wanted = plan(target, &client.served())?;
+        let wanted = plan(target, work.client.served())?;
         self.wanted = wanted.len();
-        forget_others(target, &wanted, state);
+        found.gone = work.not_wanted(&wanted);
+        let paths = |live: &Arc<Live>| target.layout.paths(live.version());
         // Who was not told of what lies there is told of all of it.
-        let owed: Vec<PathBuf> =
-            if state.reload_owed { wanted.iter().flat_map(|one| one.paths.clone()).collect() } else { vec![] };
-        let differ: Vec<Wanted> = wanted.into_iter().filter(|one| !one.lies_there(target, state, all)).collect();
+        let owed: Vec<PathBuf> = if state.reload_owed { wanted.iter().flat_map(paths).collect() } else { vec![] };
+        let differ: Vec<Arc<Live>> = wanted.into_iter().filter(|live| !work.lies_there(live)).collect();
         if differ.is_empty() && !state.reload_owed {
             return Ok(());
         }
-        let mut swap =
-            Swap::begin(journal, differ.iter().map(|one| one.paths.clone())).map_err(DeployError::Journal)?;
-        let new = self.stage(client, target, &differ, &mut swap, state);
+        let mut swap = Swap::begin(journal, differ.iter().map(paths)).map_err(DeployError::Journal)?;
+        let new = self.stage(work, &differ, &mut swap, found);
         if new.is_empty() && !state.reload_owed {
             return swap.take_back(TakeBack::All).map(drop).map_err(DeployError::TakeBack);
         }
@@ -148,8 +160,8 @@ impl Round {
         match tell(target, &swap, owed) {
             Ok(told) => {
                 swap.keep().map_err(DeployError::Journal)?;
-                state.deployed.extend(new);
-                (state.reload_owed, self.told, self.written) = (false, told, count);
+                found.deployed.extend(new);
+                (found.reload_owed, self.told, self.written) = (false, told, count);
                 Ok(())
             }
             Err(untold) => {
@@ -157,7 +169,7 @@ impl Round {
                     Ok(stay) => stay,
                     Err(second) => return Err(self.also(&untold.error(false), second)),
                 };
-                state.reload_owed |= stay;
+                found.reload_owed |= stay;
                 Err(untold.error(stay))
             }
         }
@@ -166,16 +178,17 @@ impl Round {
     /// Opens, compares and stages; says what is now beside its place. One certificate's failure leaves the others.
     fn stage(
         &mut self,
-        client: &Client,
-        target: &Target,
-        differ: &[Wanted],
+        work: &Work<'_>,
+        differ: &[Arc<Live>],
         swap: &mut Swap,
-        state: &mut TargetState,
-    ) -> Vec<(certbus_core::id::CertificateId, Deployed)> {
+        found: &mut Found,
+    ) -> Vec<(CertificateId, Deployed)> {
+        let target = work.target;
         let mut new = Vec::new();
-        for (set, one) in differ.iter().enumerate() {
-            let version = one.live.version();
-            let contents = match contents(client, target, &one.live) {
+        for (set, live) in differ.iter().enumerate() {
+            let version = live.version();
+            let paths = target.layout.paths(version);
+            let contents = match contents(work.client, target, live) {
                 Ok(contents) => contents,
                 Err(error) => {
                     self.failures.push(error);
@@ -184,11 +197,11 @@ impl Round {
             };
             let files: Box<[Hash]> = contents.iter().map(|bytes| Hash::of(bytes)).collect();
             let deployed = Deployed { version: version.fingerprint, files };
-            if one.holds(&deployed, target.access) {
-                state.deployed.insert(version.certificate, deployed);
+            if hold(&paths, &deployed, target.access) {
+                found.deployed.push((version.certificate, deployed));
                 continue;
             }
-            one.paths.iter().for_each(|path| Swap::sweep(path));
+            paths.iter().for_each(|path| Swap::sweep(path));
             match swap.stage(set, &contents, target.access) {
                 Ok(()) => new.push((version.certificate, deployed)),
                 Err(error) => {
@@ -212,19 +225,29 @@ impl Round {
     }
 }
 
-impl Wanted {
-    /// Whether the version is known to lie in its files; with `all` they are read and compared.
-    fn lies_there(&self, target: &Target, state: &TargetState, all: bool) -> bool {
-        let version = self.live.version();
-        let known = state.deployed.get(&version.certificate).filter(|known| known.version == version.fingerprint);
-        known.is_some_and(|known| !all || self.holds(known, target.access))
+impl Work<'_> {
+    /// Whether the version is known to lie in its files; if all are compared, they are read.
+    fn lies_there(&self, live: &Live) -> bool {
+        let (version, target) = (live.version(), self.target);
+        let known = self.state.deployed.get(&version.certificate).filter(|known| known.version == version.fingerprint);
+        known.is_some_and(|known| !self.all || hold(&target.layout.paths(version), known, target.access))
     }
 
-    /// Whether its files have this content, this owner and this mode.
-    fn holds(&self, deployed: &Deployed, access: Access) -> bool {
-        self.paths.len() == deployed.files.len()
-            && self.paths.iter().zip(&deployed.files).all(|(path, hash)| holds(path, *hash, access))
+    /// The files of certificates that are gone stay: the load balancer's configuration may name them.
+    fn not_wanted(&self, wanted: &[Arc<Live>]) -> Vec<CertificateId> {
+        let meant: HashSet<CertificateId> = wanted.iter().map(|live| live.version().certificate).collect();
+        let gone: Vec<CertificateId> = self.state.deployed.keys().filter(|id| !meant.contains(id)).copied().collect();
+        for id in &gone {
+            tracing::info!(target = %self.target.name, certificate = %id, "not served any more; its files are left in place");
+        }
+        gone
     }
+}
+
+/// Whether files have this content, this owner and this mode.
+fn hold(paths: &[PathBuf], deployed: &Deployed, access: Access) -> bool {
+    paths.len() == deployed.files.len()
+        && paths.iter().zip(&deployed.files).all(|(path, hash)| holds(path, *hash, access))
 }
 
 fn holds(path: &Path, hash: Hash, access: Access) -> bool {
@@ -234,18 +257,6 @@ fn holds(path: &Path, hash: Hash, access: Access) -> bool {
         && access.owner.is_none_or(|owner| owner == metadata.uid())
         && access.group.is_none_or(|group| group == metadata.gid())
         && std::fs::read(path).map(Zeroizing::new).is_ok_and(|bytes| Hash::of(&bytes) == hash)
-}
-
-/// The files of certificates that are gone stay: the load balancer's configuration may name them.
-fn forget_others(target: &Target, wanted: &[Wanted], state: &mut TargetState) {
-    let meant: std::collections::HashSet<_> = wanted.iter().map(|one| one.live.version().certificate).collect();
-    state.deployed.retain(|id, _| {
-        let stays = meant.contains(id);
-        if !stays {
-            tracing::info!(target = %target.name, certificate = %id, "not served any more; its files are left in place");
-        }
-        stays
-    });
 }
 
 fn contents(client: &Client, target: &Target, live: &Live) -> Result<Vec<Zeroizing<Vec<u8>>>, DeployError> {

@@ -1,19 +1,13 @@
-//! Which version belongs into which files of a target: a pure function of what is served and what the settings say.
+//! Which versions belong into the files of a target: a pure function of what is served and what the settings say.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use certbus_client::Live;
+use certbus_core::id::Hash;
 
 use crate::target::Target;
-
-/// A version and the files of a target that are to hold it, in the order of the layout.
-#[derive(Debug)]
-pub(crate) struct Wanted {
-    pub(crate) live: Arc<Live>,
-    pub(crate) paths: Vec<PathBuf>,
-}
 
 /// Two certificates that would stand in one file.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -35,31 +29,37 @@ pub struct Conflict {
 }
 
 /// What a target is to hold. Of two managed certificates for the same names the newer version is taken.
-pub(crate) fn plan(target: &Target, served: &[Arc<Live>]) -> Result<Vec<Wanted>, Conflict> {
+pub(crate) fn plan(target: &Target, served: Vec<Arc<Live>>) -> Result<Vec<Arc<Live>>, Conflict> {
     let templates = target.layout.templates();
-    let mut meant: Vec<&Arc<Live>> = served.iter().filter(|l| target.select.takes(&l.version().names)).collect();
+    let mut meant = served;
+    meant.retain(|live| target.select.takes(&live.version().names));
     meant.sort_unstable_by_key(|live| std::cmp::Reverse(live.version().place));
-    let mut taken: HashMap<PathBuf, &Arc<Live>> = HashMap::with_capacity(meant.len() * templates.len());
-    let mut wanted = Vec::with_capacity(meant.len());
+    // By the hash of the path: ten thousand paths at once would be most of the agent's memory.
+    let mut taken: HashMap<Hash, usize> = HashMap::with_capacity(meant.len() * templates.len());
+    let mut wanted: Vec<Arc<Live>> = Vec::with_capacity(meant.len());
     'next: for live in meant {
-        let paths: Vec<PathBuf> = templates.iter().map(|(_, template)| template.path(live.version())).collect();
+        let paths = target.layout.paths(live.version());
         for ((key, template), path) in templates.iter().zip(&paths) {
-            let Some(newer) = taken.get(path) else { continue };
+            let Some(newer) = taken.get(&hash(path)).and_then(|at| wanted.get(*at)) else { continue };
             if newer.version().names == live.version().names {
                 continue 'next;
             }
             return Err(Conflict {
                 target: target.name.clone(),
                 path: path.display().to_string(),
-                both: format!("{} and {}", told(newer), told(live)),
+                both: format!("{} and {}", told(newer), told(&live)),
                 key,
                 template: template.as_str().to_owned(),
             });
         }
-        taken.extend(paths.iter().map(|path| (path.clone(), live)));
-        wanted.push(Wanted { live: live.clone(), paths });
+        taken.extend(paths.iter().map(|path| (hash(path), wanted.len())));
+        wanted.push(live);
     }
     Ok(wanted)
+}
+
+fn hash(path: &Path) -> Hash {
+    Hash::of(path.as_os_str().as_encoded_bytes())
 }
 
 fn told(live: &Live) -> String {

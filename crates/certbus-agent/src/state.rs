@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use certbus_core::id::{CertificateId, Fingerprint, Hash};
@@ -39,8 +40,19 @@ pub struct TargetState {
     pub next_try: Option<Timestamp>,
     /// Whether the load balancer has still to be told of files that lie in their places.
     pub reload_owed: bool,
-    /// What lies in the files.
-    pub deployed: HashMap<CertificateId, Deployed>,
+    /// What lies in the files. Shared, so that a round of ten thousand certificates reads it without a copy.
+    pub deployed: Arc<HashMap<CertificateId, Deployed>>,
+}
+
+/// What a round found out or changed, to be kept in the state.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// What lies in the files now, where that was not known.
+    pub(crate) deployed: Vec<(CertificateId, Deployed)>,
+    /// What is not served any more.
+    pub(crate) gone: Vec<CertificateId>,
+    /// Whether the load balancer has still to be told.
+    pub(crate) reload_owed: bool,
 }
 
 /// Why a try failed.
@@ -81,11 +93,23 @@ impl StateFile {
 
     /// Writes it, whole or not at all.
     pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
-        write_durably(path, &serde_json::to_vec(self)?)
+        write_durably(path, |file| Ok(serde_json::to_writer(file, self)?))
     }
 }
 
 impl TargetState {
+    /// Keeps what a round found. Says whether that is news.
+    pub(crate) fn take_in(&mut self, found: Found) -> bool {
+        let news = !found.deployed.is_empty() || !found.gone.is_empty() || self.reload_owed != found.reload_owed;
+        if news {
+            let deployed = Arc::make_mut(&mut self.deployed);
+            found.gone.iter().for_each(|id| drop(deployed.remove(id)));
+            deployed.extend(found.deployed);
+            self.reload_owed = found.reload_owed;
+        }
+        news
+    }
+
     /// Everything is as it should be.
     pub(crate) fn succeeded(&mut self, now: Timestamp) {
         (self.last_success, self.failures, self.next_try) = (Some(now), 0, None);

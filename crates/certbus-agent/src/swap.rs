@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -60,8 +60,7 @@ impl Swap {
     pub(crate) fn begin(journal: &Path, sets: impl Iterator<Item = Vec<PathBuf>>) -> Result<Self, FileError> {
         let step = |path: PathBuf| Step { existed: path.symlink_metadata().is_ok(), path, staged: false };
         let sets: Vec<Vec<Step>> = sets.map(|paths| paths.into_iter().map(step).collect()).collect();
-        let text = serde_json::to_vec(&sets).map_err(|e| fault(journal)(e.into()))?;
-        write_durably(journal, &text).map_err(fault(journal))?;
+        write_durably(journal, |file| Ok(serde_json::to_writer(file, &sets)?)).map_err(fault(journal))?;
         Ok(Self { journal: journal.to_owned(), sets })
     }
 
@@ -223,10 +222,15 @@ fn write_beside(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
 }
 
 /// Writes a file of the agent's own (0600), whole or not at all.
-pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_durably(
+    path: &Path,
+    content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&new, path));
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let mut file = BufWriter::new(file);
+    let written = content(&mut file).and_then(|()| file.into_inner().map_err(io::IntoInnerError::into_error));
+    let written = written.and_then(|file| file.sync_all()).and_then(|()| std::fs::rename(&new, path));
     if written.is_err() {
         let _ = std::fs::remove_file(&new);
     }

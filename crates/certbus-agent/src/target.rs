@@ -6,6 +6,7 @@ mod settings;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use certbus_core::catalog::Version;
 use certbus_core::name::{DnsName, NameSet};
 use zeroize::Zeroizing;
 
@@ -214,6 +215,11 @@ impl Layout {
                 Err(("combined", "one of `chain` with `key`, `combined`, `pkcs12`; for more write more targets".into()))
             }
         }
+    }
+
+    /// The files of a version, in the order of the layout.
+    pub(crate) fn paths(&self, version: &Version) -> Vec<PathBuf> {
+        self.templates().into_iter().map(|(_, template)| template.path(version)).collect()
     }
 
     /// Its files, each with its key in the settings.

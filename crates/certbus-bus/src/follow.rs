@@ -7,10 +7,10 @@ use certbus_core::id::Cursor;
 use certbus_core::snapshot::SnapshotError;
 
 use crate::compact;
-use crate::log::{EventLog, LogError, Page, SnapshotStore};
+use crate::log::{EventLog, LogError, SnapshotStore};
 
 /// How many batches are asked for at once.
-const PAGE: usize = 1000;
+pub const PAGE: usize = 1000;
 
 /// Why a reader could not go on. It keeps what it has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,21 +52,18 @@ impl FollowError {
     }
 }
 
-/// Checks one page and hands each accepted batch to `each`.
+/// Checks one batch, and gives what it says.
 ///
 /// # Errors
-/// [`FollowError::Chain`] at the first batch that is refused; those before it were handed out.
-pub fn accept(chain: &mut Chain, page: &Page, mut each: impl FnMut(&Batch, &[Event])) -> Result<(), FollowError> {
-    for batch in &page.batches {
-        let events = chain.accept(batch)?;
-        for event in &events {
-            if let Event::Unknown(unknown) = event {
-                tracing::warn!(seq = batch.cursor().seq, kind = unknown.kind, "event of a newer program passed over");
-            }
+/// [`FollowError::Chain`] if it is refused.
+pub fn accept(chain: &mut Chain, batch: &Batch) -> Result<Vec<Event>, FollowError> {
+    let events = chain.accept(batch)?;
+    for event in &events {
+        if let Event::Unknown(unknown) = event {
+            tracing::warn!(seq = batch.cursor().seq, kind = unknown.kind, "event of a newer program passed over");
         }
-        each(batch, &events);
     }
-    Ok(())
+    Ok(events)
 }
 
 /// Reads on to the head.
@@ -83,7 +80,10 @@ pub async fn catch_up(
         if page.batches.is_empty() {
             return Ok(());
         }
-        accept(chain, &page, &mut each)?;
+        for batch in &page.batches {
+            let events = accept(chain, batch)?;
+            each(batch, &events);
+        }
     }
 }
 

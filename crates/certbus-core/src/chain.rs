@@ -1,15 +1,19 @@
 //! How a reader checks a stream: batches in order and by admitted writers, statements without a gap, all under a pinned
 //! authority. A bad batch changes nothing here; the reader stays where it was.
 
+mod error;
+mod statements;
+
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{Batch, BatchError};
+use crate::batch::Batch;
 use crate::event::Event;
-use crate::id::{Cursor, Hash, LogId, PublicKey, RingId, StreamKind};
-use crate::key::{Domain, SigningKey};
+use crate::id::{Cursor, LogId, PublicKey, RingId, StreamKind};
 use crate::seal::{OpeningKey, Purpose, SealError, SealedFor, open};
-use crate::statement::{Said, SignedStatement, Statement, StatementError};
+use crate::statement::{Said, SignedStatement};
 use crate::time::Timestamp;
+
+pub use crate::chain::error::ChainError;
 
 /// What an identity file or the local settings trust: there is no trust on first use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,116 +79,6 @@ pub struct Chain {
     rings: Vec<Ring>,
     compromised: Vec<RingId>,
     last_time: Timestamp,
-}
-
-/// Why a batch is not accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChainError {
-    /// Replayed, reordered, or with others missing in between.
-    #[error("batch {got} does not follow {after}: it was replayed, reordered, or batches between are missing")]
-    OutOfOrder {
-        /// Where the reader is.
-        after: Cursor,
-        /// The batch's sequence number.
-        got: u64,
-    },
-    /// The hash that the batch names as its predecessor's is another.
-    #[error("batch {seq} names another predecessor than the one read: the log was rewritten or is another copy")]
-    BrokenHash {
-        /// The batch.
-        seq: u64,
-    },
-    /// A batch of another log or stream.
-    #[error("batch {seq} belongs to {found}, not to {wanted}")]
-    Elsewhere {
-        /// The batch.
-        seq: u64,
-        /// What it says.
-        found: String,
-        /// What is read.
-        wanted: String,
-    },
-    /// The signature does not hold.
-    #[error("batch {seq} has a forged or damaged signature")]
-    BadSignature {
-        /// The batch.
-        seq: u64,
-    },
-    /// Signed by a key that was never admitted.
-    #[error("batch {seq} is by {writer}, which was never admitted as a writer")]
-    ForeignWriter {
-        /// The batch.
-        seq: u64,
-        /// The key.
-        writer: PublicKey,
-    },
-    /// Signed by a key after its retirement.
-    #[error("batch {seq} is by the writer `{name}`, which was retired at batch {retired}")]
-    RetiredWriter {
-        /// The batch.
-        seq: u64,
-        /// Its name.
-        name: String,
-        /// The batch that retired it.
-        retired: u64,
-    },
-    /// A statement that does not follow, or is not the authority's.
-    #[error("statement {number} in batch {seq} is refused: {why}")]
-    BadStatement {
-        /// The batch.
-        seq: u64,
-        /// The statement.
-        number: u64,
-        /// Why.
-        why: String,
-    },
-    /// The log begins with another log id or authority than the pinned one.
-    #[error("the log is not the pinned one: {0}")]
-    NotPinned(String),
-    /// An event was taken out of a live stream. Only snapshots leave events out, under a signed manifest.
-    #[error("batch {seq} lacks an event that was signed: somebody took it out")]
-    EventTakenOut {
-        /// The batch.
-        seq: u64,
-    },
-    /// A critical event of a newer program.
-    #[error("batch {seq} has a critical event `{kind}` (format {format}) that this program does not know: upgrade it")]
-    UnknownCritical {
-        /// The batch.
-        seq: u64,
-        /// The event's kind.
-        kind: String,
-        /// The event's format.
-        format: u32,
-    },
-    /// A statement of a newer program.
-    #[error("batch {seq} has {source}")]
-    UnknownStatement {
-        /// The batch.
-        seq: u64,
-        /// The kind.
-        source: StatementError,
-    },
-    /// Not a batch.
-    #[error("batch after {after} cannot be read: {source}")]
-    Unreadable {
-        /// Where the reader is.
-        after: Cursor,
-        /// What is wrong.
-        source: BatchError,
-    },
-}
-
-impl ChainError {
-    /// Whether a newer program would read on: nothing is wrong with the log.
-    pub fn wants_upgrade(&self) -> bool {
-        matches!(
-            self,
-            Self::UnknownCritical { .. }
-                | Self::UnknownStatement { .. }
-                | Self::Unreadable { source: BatchError::NewerFormat(_) | BatchError::NewerWord(_), .. }
-        )
-    }
 }
 
 impl Chain {
@@ -307,180 +201,6 @@ impl Chain {
             return Err(ChainError::RetiredWriter { seq, name: writer.name.clone(), retired });
         }
         if batch.signature_holds() { Ok(()) } else { Err(ChainError::BadSignature { seq }) }
-    }
-
-    /// Hears one statement, carried by batch `seq`. One that was heard before is passed over.
-    ///
-    /// # Errors
-    /// [`ChainError::BadStatement`], [`ChainError::UnknownStatement`] or [`ChainError::NotPinned`].
-    pub fn hear(&mut self, signed: &SignedStatement, seq: u64) -> Result<(), ChainError> {
-        if self.statements.iter().any(|heard| heard.body == signed.body) {
-            return Ok(());
-        }
-        let statement = signed.decode().map_err(|source| match source {
-            StatementError::UnknownKind(_) => ChainError::UnknownStatement { seq, source },
-            StatementError::Malformed(_) => self.bad(seq, 0, &source.to_string()),
-        })?;
-        let (number, bytes) = (statement.number, signed.body.as_bytes());
-        if number != self.statements.len() as u64 + 1 {
-            let why =
-                format!("{} statements are known; some are missing, or this one stands twice", self.statements.len());
-            return Err(self.bad(seq, number, &why));
-        }
-        if statement.previous != self.last_statement() {
-            return Err(self.bad(seq, number, "it names another predecessor"));
-        }
-        let speaker = match (&statement.said, self.authority) {
-            (Said::LogStarted { authority, .. }, None) => *authority,
-            (_, Some(authority)) => authority,
-            (_, None) => return Err(self.bad(seq, number, "no LogStarted before it")),
-        };
-        if !signed.signature.verifies(&speaker, Domain::Statement, bytes) {
-            return Err(self.bad(seq, number, "it is not signed by the authority in force"));
-        }
-        if self.log().is_some_and(|log| log != statement.log) {
-            return Err(self.bad(seq, number, "it belongs to another log"));
-        }
-        self.apply(&statement, signed, seq)?;
-        self.statements.push(signed.clone());
-        Ok(())
-    }
-
-    fn apply(&mut self, statement: &Statement, signed: &SignedStatement, seq: u64) -> Result<(), ChainError> {
-        let (number, log) = (statement.number, statement.log);
-        match &statement.said {
-            Said::LogStarted { tenant, authority, recovery } => {
-                if number != 1 {
-                    return Err(self.bad(seq, number, "a log starts once"));
-                }
-                if !self.pins.iter().any(|pin| pin.log == log) {
-                    let pinned: Vec<String> = self.pins.iter().map(|pin| pin.log.to_string()).collect();
-                    return Err(ChainError::NotPinned(format!(
-                        "it is log {log}, and the identity was made for log {}",
-                        pinned.join(" or ")
-                    )));
-                }
-                self.tenant.clone_from(tenant);
-                self.anchor(log, *authority, *recovery);
-            }
-            Said::WriterAdmitted { name, key, open } => {
-                if self.writers().any(|w| w.key == *key || w.name == *name) {
-                    return Err(self.bad(seq, number, "that writer or name is admitted already"));
-                }
-                let (name, key, open) = (name.clone(), *key, *open);
-                self.writers.push(Writer { name, key, open, admitted: seq, retired: None });
-            }
-            Said::WriterRetired { key } => {
-                let Some(writer) = self.writers.iter_mut().find(|w| w.key == *key && w.retired.is_none()) else {
-                    return Err(self.bad(seq, number, "that writer is not admitted"));
-                };
-                writer.retired = Some(seq);
-            }
-            Said::RecipientAdded { name, key, rings } => {
-                if self.recipients.iter().any(|r| r.key == *key || r.name == *name) {
-                    return Err(self.bad(seq, number, "that recipient or name is there already"));
-                }
-                self.recipients.push(Recipient { name: name.clone(), key: *key, added: statement.time });
-                for given in rings {
-                    let Some(ring) = self.rings.iter_mut().find(|r| r.id == given.ring) else {
-                        return Err(self.bad(seq, number, "it gives a ring that was never started"));
-                    };
-                    ring.keys.retain(|held| held.to != *key);
-                    ring.keys.push(SealedFor { to: *key, sealed: given.sealed.clone() });
-                }
-            }
-            Said::RecipientRemoved { key, compromised } => {
-                if !self.recipients.iter().any(|r| r.key == *key) {
-                    return Err(self.bad(seq, number, "that recipient is not there"));
-                }
-                self.recipients.retain(|r| r.key != *key);
-                if *compromised {
-                    let opened = self.rings.iter().filter(|ring| ring.keys.iter().any(|held| held.to == *key));
-                    self.compromised.extend(opened.map(|ring| ring.id));
-                }
-            }
-            Said::RingStarted { ring, public, keys } => {
-                if self.rings.iter().any(|r| r.id == *ring) {
-                    return Err(self.bad(seq, number, "that ring was started before"));
-                }
-                self.rings.push(Ring { id: *ring, public: *public, keys: keys.clone() });
-            }
-            Said::AuthorityChanged { authority, recovery, compromised } => {
-                let accepted = signed
-                    .acceptance
-                    .is_some_and(|a| a.verifies(authority, Domain::Acceptance, signed.body.as_bytes()));
-                if !accepted {
-                    return Err(self.bad(seq, number, "the new authority did not accept the change"));
-                }
-                if let Some(old) = self.recovery.filter(|_| *compromised) {
-                    let opened = self.rings.iter().filter(|ring| ring.keys.iter().any(|held| held.to == old));
-                    self.compromised.extend(opened.map(|ring| ring.id));
-                }
-                self.anchor(log, *authority, *recovery);
-            }
-            Said::LogRestored { epoch, certs, work } => {
-                let from = if self.stream == StreamKind::Certs { certs } else { work };
-                if *epoch != self.epoch + 1 {
-                    return Err(self.bad(seq, number, "its epoch does not follow"));
-                }
-                if from.seq >= seq || (from.seq == self.cursor.seq && *from != self.cursor) {
-                    return Err(self.bad(seq, number, "it goes on from another place than the one read"));
-                }
-                self.epoch = *epoch;
-            }
-        }
-        Ok(())
-    }
-
-    fn anchor(&mut self, log: LogId, authority: PublicKey, recovery: PublicKey) {
-        self.log = Some(log);
-        self.anchored |= self.pins.contains(&Pin { log, authority });
-        self.authority = Some(authority);
-        self.recovery = Some(recovery);
-    }
-
-    fn bad(&self, seq: u64, number: u64, why: &str) -> ChainError {
-        ChainError::BadStatement { seq, number, why: why.to_owned() }
-    }
-
-    /// Prepares the next statement, signs it, and hears it, as if batch `seq` carried it.
-    ///
-    /// # Errors
-    /// What [`Chain::hear`] would say of it: so nothing that readers refuse is ever written.
-    pub fn state(
-        &mut self,
-        said: Said,
-        log: LogId,
-        now: Timestamp,
-        authority: &SigningKey,
-        new_authority: Option<&SigningKey>,
-    ) -> Result<SignedStatement, ChainError> {
-        let number = self.statements.len() as u64 + 1;
-        let statement = Statement { log, number, previous: self.last_statement(), time: now, said };
-        let mut signed = SignedStatement::sign(&statement, authority);
-        if let Some(new) = new_authority {
-            signed = signed.accepted_by(new);
-        }
-        self.hear(&signed, self.cursor.seq + 1)?;
-        Ok(signed)
-    }
-
-    fn last_statement(&self) -> Hash {
-        self.statements.last().map_or(Hash::ZERO, SignedStatement::hash)
-    }
-
-    /// Whether a pinned authority has vouched for this history. Nothing may be adopted from it before.
-    ///
-    /// # Errors
-    /// [`ChainError::NotPinned`].
-    pub fn check_anchored(&self) -> Result<(), ChainError> {
-        if self.anchored {
-            return Ok(());
-        }
-        Err(ChainError::NotPinned(match self.authority {
-            Some(authority) => format!("its authority is {authority}, which the identity does not trust"),
-            None => "it is empty".into(),
-        }))
     }
 
     /// Where the reader is.

@@ -75,16 +75,26 @@ pub fn due(
             }
         }
     };
+    Some(as_due(catalog, work, request, reason, since))
+}
+
+/// What a person asks for: due at `now`, whatever the clock says.
+pub fn on_demand(catalog: &Catalog, work: &Work, chain: &Chain, request: &CertificateRequested, now: Timestamp) -> Due {
+    let reason = if catalog.newest(request.certificate).is_none() { Reason::New } else { Reason::Renewal };
+    due(catalog, work, chain, request, now).unwrap_or_else(|| as_due(catalog, work, request, reason, now))
+}
+
+fn as_due(catalog: &Catalog, work: &Work, request: &CertificateRequested, reason: Reason, since: Timestamp) -> Due {
     let failure = work.failure(request.certificate);
-    Some(Due {
+    Due {
         request: request.clone(),
         reason,
         since,
         attempt: failure.map_or(1, |f| f.attempt + 1),
         not_before: failure.map(|f| f.retry_at),
-        newest: newest.map(|version| version.fingerprint),
+        newest: catalog.newest(request.certificate).map(|version| version.fingerprint),
         order: work.open_order(request.certificate).map(|open| open.order.clone()),
-    })
+    }
 }
 
 /// Whether a version is overdue: past its planned renewal by a tenth of the life that was left then.

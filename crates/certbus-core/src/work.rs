@@ -18,7 +18,8 @@ use crate::time::Timestamp;
 pub struct Work {
     requested: HashMap<CertificateId, (Place, CertificateRequested)>,
     claims: HashMap<CertificateId, (Place, IssuanceClaimed)>,
-    orders: Vec<(Place, Arc<OrderPlaced>)>,
+    /// Open orders; more than one of a certificate only if a writer broke the rules.
+    orders: HashMap<CertificateId, Vec<(Place, Arc<OrderPlaced>)>>,
     failures: HashMap<CertificateId, (Place, IssuanceFailed)>,
     windows: HashMap<CertificateId, (Place, RenewalWindowChanged)>,
     config: Option<(Place, ConfigUpdated)>,
@@ -40,7 +41,7 @@ impl Work {
             }
             Event::OrderPlaced(e) => {
                 self.remember(time, e);
-                self.orders.push((place, e.clone()));
+                self.orders.entry(e.certificate).or_default().push((place, e.clone()));
             }
             Event::ChallengesChanged(e) if e.needed => drop(self.unneeded.remove(&e.order)),
             Event::ChallengesChanged(e) => drop(self.unneeded.insert(e.order.clone(), place)),
@@ -48,7 +49,12 @@ impl Work {
             Event::RecordClaimed(e) => drop(self.records.insert(e.record.clone(), (place, e.clone()))),
             Event::OrderEnded(e) => {
                 self.unneeded.remove(&e.order);
-                self.orders.retain(|(_, open)| open.order != e.order || open.certificate != e.certificate);
+                if let Some(open) = self.orders.get_mut(&e.certificate) {
+                    open.retain(|(_, placed)| placed.order != e.order);
+                    if open.is_empty() {
+                        self.orders.remove(&e.certificate);
+                    }
+                }
                 if e.version.is_some() {
                     self.failures.remove(&e.certificate);
                     self.claims.remove(&e.certificate);
@@ -68,7 +74,7 @@ impl Work {
                 self.failures.remove(&e.certificate);
                 self.windows.remove(&e.certificate);
                 self.claims.remove(&e.certificate);
-                self.orders.retain(|(_, open)| open.certificate != e.certificate);
+                self.orders.remove(&e.certificate);
             }
             _ => {}
         }
@@ -121,19 +127,16 @@ impl Work {
         self.claims.get(&id).map(|(_, claim)| claim)
     }
 
-    /// The orders that nobody has ended, oldest first.
-    pub fn open_orders(&self) -> impl Iterator<Item = &Arc<OrderPlaced>> {
-        self.orders.iter().map(|(_, order)| order)
-    }
-
     /// The open orders whose challenges may be looked at any time.
     pub fn orders_that_need_challenges(&self) -> impl Iterator<Item = &Arc<OrderPlaced>> {
-        self.open_orders().filter(|order| !self.unneeded.contains_key(&order.order))
+        let open = self.orders.values().flatten().map(|(_, order)| order);
+        open.filter(|order| !self.unneeded.contains_key(&order.order))
     }
 
-    /// Whether an open order needs its challenges.
-    pub fn needs_challenges(&self, order: &str) -> bool {
-        self.orders_that_need_challenges().any(|open| open.order == order)
+    /// Whether an order of a managed certificate is open and needs its challenges.
+    pub fn needs_challenges(&self, id: CertificateId, order: &str) -> bool {
+        !self.unneeded.contains_key(order)
+            && self.orders.get(&id).is_some_and(|open| open.iter().any(|(_, placed)| placed.order == order))
     }
 
     /// Who changes a record at the moment.
@@ -141,9 +144,9 @@ impl Work {
         self.records.get(record).map(|(_, claim)| claim)
     }
 
-    /// The order of a managed certificate that nobody has ended.
+    /// The order of a managed certificate that nobody has ended, the oldest if there are several.
     pub fn open_order(&self, id: CertificateId) -> Option<&Arc<OrderPlaced>> {
-        self.open_orders().find(|order| order.certificate == id)
+        self.orders.get(&id)?.first().map(|(_, order)| order)
     }
 
     /// The last failure since the last success.
@@ -164,7 +167,7 @@ impl Work {
     /// Rings that open orders use: with those of live certificates, what a new recipient is given.
     pub fn rings<'a>(&'a self, catalog: &'a Catalog) -> Vec<crate::id::RingId> {
         let live = catalog.timelines().flat_map(|(_, timeline)| timeline).map(|known| known.version.ring);
-        let mut rings: Vec<_> = live.chain(self.orders.iter().map(|(_, order)| order.key.ring)).collect();
+        let mut rings: Vec<_> = live.chain(self.orders.values().flatten().map(|(_, order)| order.key.ring)).collect();
         rings.sort_unstable();
         rings.dedup();
         rings
@@ -179,7 +182,9 @@ impl Work {
             Event::Statement(_) | Event::Unknown(_) => true,
             Event::CertificateRequested(e) => at(self.requested.get(&e.certificate), place),
             Event::IssuanceClaimed(e) => at(self.claims.get(&e.certificate), place),
-            Event::OrderPlaced(_) => self.orders.iter().any(|(found, _)| *found == place),
+            Event::OrderPlaced(e) => {
+                self.orders.get(&e.certificate).is_some_and(|open| open.iter().any(|(found, _)| *found == place))
+            }
             Event::ChallengesChanged(e) => self.unneeded.get(&e.order) == Some(&place),
             Event::RecordClaimed(e) => at(self.records.get(&e.record), place),
             Event::IssuanceFailed(e) => at(self.failures.get(&e.certificate), place),

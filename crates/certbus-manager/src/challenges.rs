@@ -1,5 +1,6 @@
 //! Challenges in places that other managers use too: a record is changed by one at a time, claimed on `work`, and is
-//! removed only when no open order needs it (invariant 3).
+//! removed only when no open order needs it (invariant 3). The log alone says who needs what: a count of this process
+//! would not know of the others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use certbus_core::event::{ChallengesChanged, Event, OrderPlaced, RecordClaimed};
 use certbus_core::id::StreamKind;
 use certbus_core::spec::Challenge;
 use certbus_core::time::Timestamp;
+use certbus_core::work::Work;
 use futures::future::BoxFuture;
 
 use crate::appender::Scope;
@@ -50,22 +52,25 @@ impl OrderChallenges<'_> {
             return self.solvers.present(planned).await;
         }
         let claim = self.claim(planned, Change::SetUp).await?;
-        let outcome = self.solvers.present(planned).await;
+        let outcome = self.solvers.set_up(planned).await;
         self.give_back(claim).await;
         outcome
     }
 
     async fn remove(&self, planned: &[PlannedChallenge]) -> Result<(), SolverError> {
-        let (shared, own): (Vec<_>, Vec<_>) = planned.iter().cloned().partition(|one| self.solvers.is_shared(one));
-        let mut outcome = self.solvers.clean_up(&own).await;
-        if !shared.is_empty() {
+        if planned.iter().any(|one| self.solvers.is_shared(one)) {
             self.need_no_more().await?;
         }
-        for one in shared {
-            let removed = match self.claim(&one, Change::Remove).await {
+        let mut outcome = Ok(());
+        for one in planned {
+            if !self.solvers.is_shared(one) {
+                outcome = outcome.and(self.solvers.clean_up(std::slice::from_ref(one)).await);
+                continue;
+            }
+            let removed = match self.claim(one, Change::Remove).await {
                 Ok(None) => Ok(()),
                 Ok(claim) => {
-                    let removed = self.solvers.clean_up(std::slice::from_ref(&one)).await;
+                    let removed = self.solvers.take_down(one).await;
                     self.give_back(claim).await;
                     removed
                 }
@@ -81,7 +86,7 @@ impl OrderChallenges<'_> {
         let (certificate, order) = (self.placed.certificate, self.placed.order.clone());
         let said = self.manager.record_for(StreamKind::Work, certificate, move |view| {
             let changed = ChallengesChanged { certificate, order: order.clone(), needed: false };
-            let needed = view.work.needs_challenges(&order);
+            let needed = view.work.needs_challenges(certificate, &order);
             Ok((if needed { vec![Event::ChallengesChanged(changed)] } else { Vec::new() }, ()))
         });
         said.await.map_err(|error| unclaimed("the challenges of an order", &error))
@@ -100,12 +105,12 @@ impl OrderChallenges<'_> {
                 if let Some(claim) = theirs {
                     return Ok((Vec::new(), Claim::Until(claim.until)));
                 }
-                if change == Change::Remove && is_needed(view, &order, &planned) {
+                if change == Change::Remove && is_needed(&view.work, &order, &planned) {
                     return Ok((Vec::new(), Claim::Needed));
                 }
                 let claim = RecordClaimed { record: record.clone(), by: order.clone(), until: now.plus(CLAIM) };
                 let mut events = vec![Event::RecordClaimed(claim.clone())];
-                if change == Change::SetUp && !view.work.needs_challenges(&order) {
+                if change == Change::SetUp && !view.work.needs_challenges(certificate, &order) {
                     let changed = ChallengesChanged { certificate, order: order.clone(), needed: true };
                     events.push(Event::ChallengesChanged(changed));
                 }
@@ -158,8 +163,10 @@ pub(crate) fn planned(placed: &OrderPlaced) -> Vec<PlannedChallenge> {
 }
 
 /// Whether an open order other than `order` needs the same response.
-fn is_needed(view: &View, order: &str, response: &PlannedChallenge) -> bool {
-    let others = view.work.orders_that_need_challenges().filter(|open| open.order != order);
+fn is_needed(work: &Work, order: &str, response: &PlannedChallenge) -> bool {
+    let others = work.orders_that_need_challenges().filter(|open| open.order != order);
+    // Only these are read closer: hundreds may be open.
+    let others = others.filter(|open| open.names.iter().any(|name| name.base() == response.name.base()));
     others.flat_map(|open| planned(open)).any(|other| other == *response)
 }
 
@@ -172,4 +179,71 @@ fn place(planned: &PlannedChallenge) -> String {
 
 fn unclaimed(record: &str, error: &ManageError) -> SolverError {
     SolverError::Claim { record: record.to_owned(), why: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use certbus_core::catalog::Place;
+    use certbus_core::event::{OrderEnded, Reason};
+    use certbus_core::id::{CertificateId, Hash, RingId};
+    use certbus_core::name::DnsName;
+    use certbus_core::seal::{OpeningKey, Purpose, SealedKey, seal};
+
+    use super::*;
+
+    fn response(value: &str) -> PlannedChallenge {
+        PlannedChallenge {
+            name: DnsName::parse("shop.example").unwrap(),
+            challenge: Challenge::Dns01,
+            token: "token".into(),
+            key_authorization: String::new(),
+            dns_value: value.into(),
+        }
+    }
+
+    fn placed(certificate: u8, order: &str, names: &[&str], response: &PlannedChallenge) -> Event {
+        let ring = RingId::from_bytes([1; 8]);
+        let (id, spki) = (CertificateId::from_bytes([certificate; 8]), Hash::of(b"spki"));
+        let purpose = Purpose::CertificateKey { tenant: "default", ring, certificate: id, spki };
+        let sealed = seal(&OpeningKey::from_secret(&[1; 32]).unwrap().public(), purpose, b"key").unwrap();
+        Event::OrderPlaced(Arc::new(OrderPlaced {
+            certificate: id,
+            attempt: 1,
+            reason: Reason::New,
+            ca: "ca".into(),
+            account: "account".into(),
+            order: order.into(),
+            names: names.iter().map(|name| DnsName::parse(name).unwrap()).collect(),
+            csr: String::new(),
+            spki,
+            key: SealedKey { ring, sealed },
+            challenges: vec![serde_json::to_value(response).unwrap()],
+        }))
+    }
+
+    #[test]
+    fn invariant_3_a_response_is_needed_while_another_open_order_has_it_and_wants_it() {
+        let shared = response("value");
+        let mut work = Work::default();
+        let mut seq = 0;
+        let mut say = |work: &mut Work, event| {
+            seq += 1;
+            work.apply(Place { seq, index: 0 }, Timestamp::default(), &event);
+        };
+        say(&mut work, placed(1, "first", &["shop.example"], &shared));
+        assert!(!is_needed(&work, "first", &shared), "its own need does not count");
+        // The CA gave both the same authorization; the other orders a wildcard besides.
+        say(&mut work, placed(2, "second", &["*.shop.example"], &shared));
+        assert!(is_needed(&work, "first", &shared));
+        assert!(!is_needed(&work, "first", &response("another value")));
+        let certificate = CertificateId::from_bytes([2; 8]);
+        let changed = |needed| ChallengesChanged { certificate, order: "second".into(), needed };
+        say(&mut work, Event::ChallengesChanged(changed(false)));
+        assert!(!is_needed(&work, "first", &shared), "it has said that it needs nothing");
+        say(&mut work, Event::ChallengesChanged(changed(true)));
+        assert!(is_needed(&work, "first", &shared));
+        let ended = OrderEnded { certificate, order: "second".into(), version: None };
+        say(&mut work, Event::OrderEnded(ended));
+        assert!(!is_needed(&work, "first", &shared));
+    }
 }

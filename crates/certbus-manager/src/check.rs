@@ -10,7 +10,7 @@ use futures::StreamExt;
 use serde::Serialize;
 
 use crate::clock;
-use crate::issuing::Issuers;
+use crate::issuers::Issuers;
 use crate::manager::{ManageError, Manager};
 
 /// Names that are tried at once.

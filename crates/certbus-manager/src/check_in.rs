@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use certbus_acme::innermost;
 use certbus_core::id::LogId;
 use certbus_core::time::{Span, Timestamp};
 use serde::de::DeserializeOwned;
@@ -176,13 +177,6 @@ async fn fetch(request: reqwest::RequestBuilder) -> Result<String, String> {
     let body = answer.text().await.unwrap_or_default();
     let said: String = body.chars().take(200).collect();
     if status.is_success() { Ok(body) } else { Err(format!("HTTP {status}: {said}")) }
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => innermost(cause),
-        None => error.to_string(),
-    }
 }
 
 /// The place without what may be a secret: its path is often a token.

@@ -12,7 +12,7 @@ use certbus_core::catalog::Version;
 use certbus_core::crash::{self, Step};
 use certbus_core::event::{
     CertificateObtained, CertificateOffered, CertificateRequested, Event, IssuanceClaimed, IssuanceFailed, OrderEnded,
-    OrderPlaced, Reason, RenewalWindowChanged,
+    OrderPlaced,
 };
 use certbus_core::id::{CertificateId, Hash, StreamKind};
 use certbus_core::name::NameSet;
@@ -23,16 +23,13 @@ use data_encoding::BASE64URL_NOPAD;
 
 use crate::challenges::{OrderChallenges, planned};
 use crate::clock;
-use crate::issuing::Issuers;
+use crate::issuers::Issuers;
 use crate::manager::{ManageError, Manager, every_ca};
 use crate::tenant::View;
 
 /// How long a claim keeps other managers from starting the same work; while the work goes on, it is renewed at half of
 /// that. It only saves work: two who go on with one order harm nothing (invariant 3).
 const CLAIM: Duration = Duration::from_secs(60);
-
-/// A CA that offers no renewal windows is asked again after this: it may learn to.
-const NO_WINDOWS: Duration = Duration::from_secs(86400);
 
 /// However long a CA asks to wait, it is asked again after this.
 const LONGEST_WAIT: Duration = Duration::from_secs(7 * 86400);
@@ -466,68 +463,6 @@ impl Manager {
         .await
     }
 
-    /// Asks for the renewal window of the newest version, wherever it may have been issued. How long until it may be asked
-    /// for again; None if no CA answered.
-    pub(crate) async fn refresh_window(
-        &self,
-        request: &CertificateRequested,
-        issuers: &Issuers,
-    ) -> Result<Option<Duration>, ManageError> {
-        let chain = {
-            let view = self.view().await?;
-            let Some(version) = view.catalog.newest(request.certificate).cloned() else {
-                return Ok(None);
-            };
-            self.tenant().obtained(&view, &version).await?.map(|o| (o.chain.clone(), version.fingerprint))
-        };
-        let Some((chain, version)) = chain else {
-            return Ok(None);
-        };
-        // A fallback may have issued it: the first that knows the certificate answers.
-        let mut wait = None;
-        for name in issuers.settings().ca_names(request.ca.as_deref())? {
-            match issuers.ca(&name).await {
-                Ok(ca) => wait = self.read_window(request, &ca, &chain, version).await,
-                Err(error) => {
-                    tracing::warn!(certificate = %request.certificate, "renewal window not read: {error}");
-                }
-            }
-            if self.view().await?.work.window(request.certificate).is_some_and(|window| window.version == version) {
-                break;
-            }
-        }
-        Ok(wait)
-    }
-
-    /// Reads the CA's renewal window and keeps it if it is news. A CA that does not answer here spoils nothing.
-    async fn read_window(
-        &self,
-        request: &CertificateRequested,
-        ca: &Ca,
-        chain_pem: &str,
-        version: Hash,
-    ) -> Option<Duration> {
-        let id = request.certificate;
-        let window = match ca.renewal_window(chain_pem).await {
-            Ok(Some(window)) => window,
-            Ok(None) => return Some(NO_WINDOWS),
-            Err(error) => {
-                tracing::warn!(certificate = %id, "renewal window not read, two thirds of life are taken: {error}");
-                return None;
-            }
-        };
-        let (start, end) = (window.start, window.end);
-        let found = RenewalWindowChanged { certificate: id, version, start, end, explanation: window.explanation_url };
-        let kept = self.record_for(StreamKind::Work, id, move |view| {
-            let news = view.work.window(id) != Some(&found);
-            Ok((if news { vec![Event::RenewalWindowChanged(found.clone())] } else { Vec::new() }, ()))
-        });
-        if let Err(error) = kept.await {
-            tracing::warn!(certificate = %id, "renewal window not kept: {error}");
-        }
-        Some(window.retry_after)
-    }
-
     async fn fail(&self, due: &Due, error: &ManageError) -> Result<(), ManageError> {
         if matches!(error, ManageError::Claimed { .. } | ManageError::UnknownCertificate(_) | ManageError::NoRecipient)
         {
@@ -548,20 +483,12 @@ impl Manager {
 }
 
 /// A renewal that a person asks for: due now, whatever the clock says.
+///
+/// # Errors
+/// [`ManageError::UnknownCertificate`].
 pub fn on_demand(view: &View, id: CertificateId) -> Result<Due, ManageError> {
     let request = view.work.request(id).ok_or(ManageError::UnknownCertificate(id))?;
-    let now = clock::now();
-    let due = plan::due(&view.catalog, &view.work, &view.certs, request, now);
-    let reason = if view.catalog.newest(id).is_none() { Reason::New } else { Reason::Renewal };
-    Ok(due.unwrap_or(Due {
-        request: request.clone(),
-        reason,
-        since: now,
-        attempt: 1,
-        not_before: None,
-        newest: view.catalog.newest(id).map(|version| version.fingerprint),
-        order: None,
-    }))
+    Ok(plan::on_demand(&view.catalog, &view.work, &view.certs, request, clock::now()))
 }
 
 /// What is kept on `work` of a failure: the words of the CA or of a server, but nothing that a user's program

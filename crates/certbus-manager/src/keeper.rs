@@ -10,6 +10,7 @@ use std::time::Duration;
 use certbus_core::agenda::first_choice;
 use certbus_core::id::{CertificateId, Cursor, StreamKind};
 use certbus_core::key::SigningKey;
+use certbus_core::name::NameSet;
 use certbus_core::plan::{self, Due};
 use futures::StreamExt;
 use tokio::task::JoinSet;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::issue::Outcome;
-use crate::issuing::{Issuers, LocalSolvers};
+use crate::issuers::{Issuers, LocalSolvers};
 use crate::manager::{ManageError, Manager};
 use crate::round::AT_ONCE;
 use crate::windows::Windows;
@@ -106,14 +107,15 @@ impl Keeper {
     pub async fn round(&mut self) -> Result<Round, ManageError> {
         self.look(true).await?;
         let mut round = Round::default();
-        self.start();
-        while let Some(flight) = self.flights.join_next().await {
-            match self.land(flight) {
-                Some((_, Ok(_))) => round.issued += 1,
-                Some((due, Err(error))) => round.failed.push((due.request.certificate, error)),
-                None => {}
-            }
-            self.start();
+        if let Some(issuers) = self.issuers.clone() {
+            let ended = |due: &Due, result: Result<Outcome, ManageError>| {
+                tell(due, &result);
+                match result {
+                    Ok(_) => round.issued += 1,
+                    Err(error) => round.failed.push((due.request.certificate, error)),
+                }
+            };
+            self.manager.issue_all(std::mem::take(&mut self.waiting).into(), &issuers, ended).await;
         }
         self.keep_snapshot().await;
         self.check_in().await;
@@ -140,9 +142,7 @@ impl Keeper {
                     at = at.min(looked.map_or_else(Instant::now, |looked| looked + LOOK_AT_MOST_EVERY));
                 }
                 Some(flight) = self.flights.join_next() => {
-                    if let Some((due, Err(ManageError::Claimed { .. }))) = self.land(flight) {
-                        tracing::debug!(certificate = %due.request.certificate, "another manager is at it");
-                    }
+                    self.land(flight);
                     self.start();
                 }
             }
@@ -240,24 +240,18 @@ impl Keeper {
         }
     }
 
-    fn land(&mut self, flight: Result<Flight, tokio::task::JoinError>) -> Option<Flight> {
-        let (due, result) = match flight {
-            Ok(flight) => flight,
+    fn land(&mut self, flight: Result<Flight, tokio::task::JoinError>) {
+        match flight {
+            Ok((due, result)) => {
+                self.under_way.remove(&due.request.certificate);
+                tell(&due, &result);
+            }
             Err(error) => {
                 tracing::error!("an issuance ended by itself: {error}");
                 // Which one is not said; all are looked at anew.
                 self.under_way.clear();
-                return None;
             }
-        };
-        self.under_way.remove(&due.request.certificate);
-        let (id, names) = (due.request.certificate, certbus_core::name::NameSet::new(&due.request.names));
-        match &result {
-            Ok(outcome) => tracing::info!(certificate = %id, %names, version = %outcome.version, "issued"),
-            Err(ManageError::Claimed { .. }) => {}
-            Err(error) => tracing::warn!(certificate = %id, %names, attempt = due.attempt, "not issued: {error}"),
         }
-        Some((due, result))
     }
 
     async fn check_in(&mut self) {
@@ -279,5 +273,14 @@ impl Keeper {
         if let Err(error) = kept.await {
             tracing::warn!("no snapshot was written: {error}");
         }
+    }
+}
+
+fn tell(due: &Due, result: &Result<Outcome, ManageError>) {
+    let (id, names) = (due.request.certificate, NameSet::new(&due.request.names));
+    match result {
+        Ok(outcome) => tracing::info!(certificate = %id, %names, version = %outcome.version, "issued"),
+        Err(ManageError::Claimed { .. }) => tracing::debug!(certificate = %id, "another manager is at it"),
+        Err(error) => tracing::warn!(certificate = %id, %names, attempt = due.attempt, "not issued: {error}"),
     }
 }

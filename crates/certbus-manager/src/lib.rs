@@ -8,6 +8,7 @@ pub mod check;
 pub mod check_in;
 pub mod clock;
 pub mod issue;
+pub mod issuers;
 pub mod issuing;
 pub mod keeper;
 pub mod manager;
@@ -15,6 +16,7 @@ pub mod round;
 pub mod tenant;
 pub mod windows;
 
-pub use issuing::{Issuing, LocalSolvers, SettingsError};
+pub use issuers::{Issuers, LocalSolvers};
+pub use issuing::{Issuing, SettingsError};
 pub use manager::{ManageError, Manager};
 pub use tenant::{Stream, Tenant, View};

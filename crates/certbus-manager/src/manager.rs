@@ -379,11 +379,15 @@ impl Manager {
     /// # Errors
     /// [`ManageError::Follow`].
     pub async fn batches_since_snapshot(&self) -> Result<u64, ManageError> {
+        let heads = {
+            let view = self.view().await?;
+            StreamKind::ALL.map(|kind| (kind, view.chain(kind).cursor().seq))
+        };
         let mut most = 0;
-        for kind in StreamKind::ALL {
+        for (kind, head) in heads {
             let manifest = self.tenant().stream(kind).snapshots.manifest().await.map_err(FollowError::Log)?;
             let through = manifest.and_then(|text| Manifest::parse(&text).ok()).map_or(0, |m| m.cursor.seq);
-            most = most.max(self.view().await?.chain(kind).cursor().seq.saturating_sub(through));
+            most = most.max(head.saturating_sub(through));
         }
         Ok(most)
     }
@@ -431,11 +435,12 @@ impl Writer {
         };
         let batch = Batch::sign(draft, chain.cursor(), key);
         // What readers would refuse is never written: it would halt them all.
-        chain.clone().accept(&batch).map_err(FollowError::Chain)?;
+        let mut after = chain.clone();
+        let events = after.accept(&batch).map_err(FollowError::Chain)?;
         crash::at(Step::Appending);
         let batch = write::append_batch(&*self.tenant.stream(kind).log, chain.cursor(), batch).await?;
         crash::at(Step::Appended);
-        view.accept(kind, &batch)?;
+        view.take_in(after, &batch, &events);
         Ok(())
     }
 }

@@ -9,7 +9,8 @@ use futures::StreamExt;
 
 use crate::clock;
 use crate::issue::Outcome;
-use crate::issuing::{Issuers, Issuing};
+use crate::issuers::Issuers;
+use crate::issuing::Issuing;
 use crate::manager::{ManageError, Manager};
 
 /// How many orders are in flight at once.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use certbus_bus::follow::{FollowError, catch_up, load};
+use certbus_bus::follow::{FollowError, PAGE, accept, load};
 use certbus_bus::log::{EventLog, LogError, SnapshotStore};
 use certbus_bus::{compact, compact::places};
 use certbus_core::batch::Batch;
@@ -93,20 +93,18 @@ impl Tenant {
     /// [`FollowError`]; what was read before it is in the view.
     pub async fn refresh(&self, view: &mut View) -> Result<(), FollowError> {
         for kind in IN_ORDER {
-            let mut chain = view.chain(kind).clone();
-            let mut news = Vec::new();
-            let result = catch_up(&*self.stream(kind).log, &mut chain, |batch, events| {
-                news.push((batch.clone(), events.to_vec()));
-            });
-            let result = result.await;
-            // Place and content move together: a caller that stops waiting leaves the view whole.
-            *view.chain_mut(kind) = chain;
-            for (batch, events) in &news {
-                view.fold(kind, batch, events);
-            }
-            match result {
-                Err(FollowError::Log(LogError::Trimmed { .. })) => return self.load().await.map(|fresh| *view = fresh),
-                other => other?,
+            loop {
+                let page = match self.stream(kind).log.read(view.chain(kind).cursor(), PAGE).await {
+                    Err(LogError::Trimmed { .. }) => return self.load().await.map(|fresh| *view = fresh),
+                    page => page?,
+                };
+                if page.batches.is_empty() {
+                    break;
+                }
+                // Place and content move together: a caller that stops waiting leaves the view whole.
+                for batch in &page.batches {
+                    view.accept(kind, batch)?;
+                }
             }
         }
         Ok(())
@@ -157,14 +155,21 @@ impl View {
         }
     }
 
-    /// Takes in a batch that this process appended itself.
+    /// Takes in the next batch of a stream.
     ///
     /// # Errors
     /// [`FollowError::Chain`] if it does not follow.
     pub fn accept(&mut self, kind: StreamKind, batch: &Batch) -> Result<(), FollowError> {
-        let events = self.chain_mut(kind).accept(batch)?;
+        let events = accept(self.chain_mut(kind), batch)?;
         self.fold(kind, batch, &events);
         Ok(())
+    }
+
+    /// As [`View::accept`], of a batch that was checked already: `chain` stands after it.
+    pub(crate) fn take_in(&mut self, chain: Chain, batch: &Batch, events: &[Event]) {
+        let kind = chain.stream();
+        *self.chain_mut(kind) = chain;
+        self.fold(kind, batch, events);
     }
 
     fn fold(&mut self, kind: StreamKind, batch: &Batch, events: &[Event]) {

@@ -3,21 +3,26 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use certbus_core::event::CertificateRequested;
-use certbus_core::id::{Fingerprint, Hash};
+use certbus_acme::Ca;
+use certbus_core::event::{CertificateRequested, Event, RenewalWindowChanged};
+use certbus_core::id::{Fingerprint, Hash, StreamKind};
 use certbus_core::time::Timestamp;
 use futures::StreamExt;
 
 use crate::clock;
-use crate::issuing::Issuers;
+use crate::issuers::Issuers;
 use crate::manager::{ManageError, Manager};
 
 /// How many are asked for at once.
 const AT_ONCE: usize = 32;
 
+/// A CA that offers no renewal windows is asked again after this: it may learn to.
+const NO_WINDOWS: Duration = Duration::from_secs(86400);
+
 /// Asked again after this long where a CA did not answer.
-const AFTER_FAILURE: std::time::Duration = std::time::Duration::from_secs(3600);
+const AFTER_FAILURE: Duration = Duration::from_secs(3600);
 
 /// The times of the next questions, kept in a file between runs.
 #[derive(Debug)]
@@ -76,5 +81,67 @@ impl Manager {
         }
         windows.save();
         Ok(())
+    }
+
+    /// Asks for the renewal window of the newest version, wherever it may have been issued. How long until it may be asked
+    /// for again; None if no CA answered.
+    async fn refresh_window(
+        &self,
+        request: &CertificateRequested,
+        issuers: &Issuers,
+    ) -> Result<Option<Duration>, ManageError> {
+        let chain = {
+            let view = self.view().await?;
+            let Some(version) = view.catalog.newest(request.certificate).cloned() else {
+                return Ok(None);
+            };
+            self.tenant().obtained(&view, &version).await?.map(|o| (o.chain.clone(), version.fingerprint))
+        };
+        let Some((chain, version)) = chain else {
+            return Ok(None);
+        };
+        // A fallback may have issued it: the first that knows the certificate answers.
+        let mut wait = None;
+        for name in issuers.settings().ca_names(request.ca.as_deref())? {
+            match issuers.ca(&name).await {
+                Ok(ca) => wait = self.read_window(request, &ca, &chain, version).await,
+                Err(error) => {
+                    tracing::warn!(certificate = %request.certificate, "renewal window not read: {error}");
+                }
+            }
+            if self.view().await?.work.window(request.certificate).is_some_and(|window| window.version == version) {
+                break;
+            }
+        }
+        Ok(wait)
+    }
+
+    /// Reads the CA's renewal window and keeps it if it is news. A CA that does not answer here spoils nothing.
+    pub(crate) async fn read_window(
+        &self,
+        request: &CertificateRequested,
+        ca: &Ca,
+        chain_pem: &str,
+        version: Hash,
+    ) -> Option<Duration> {
+        let id = request.certificate;
+        let window = match ca.renewal_window(chain_pem).await {
+            Ok(Some(window)) => window,
+            Ok(None) => return Some(NO_WINDOWS),
+            Err(error) => {
+                tracing::warn!(certificate = %id, "renewal window not read, two thirds of life are taken: {error}");
+                return None;
+            }
+        };
+        let (start, end) = (window.start, window.end);
+        let found = RenewalWindowChanged { certificate: id, version, start, end, explanation: window.explanation_url };
+        let kept = self.record_for(StreamKind::Work, id, move |view| {
+            let news = view.work.window(id) != Some(&found);
+            Ok((if news { vec![Event::RenewalWindowChanged(found.clone())] } else { Vec::new() }, ()))
+        });
+        if let Err(error) = kept.await {
+            tracing::warn!(certificate = %id, "renewal window not kept: {error}");
+        }
+        Some(window.retry_after)
     }
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::ca::PlannedChallenge;
 use crate::dns::api::{Key, Words, check_words, hide, optional, word};
+use crate::error::innermost;
 use crate::solver::SolverError;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -117,16 +118,6 @@ impl HttpReq {
         let header = BASE64.encode(format!("{name}:{}", password.expose_secret()).as_bytes());
         hide(text, [&header.into(), password])
     }
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error.source();
-    let mut words = error.to_string();
-    while let Some(inner) = cause {
-        words = inner.to_string();
-        cause = inner.source();
-    }
-    words
 }
 
 impl fmt::Debug for HttpReq {

@@ -14,9 +14,9 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::OnceCell;
 
 use crate::ca::PlannedChallenge;
+use crate::error::innermost;
 use crate::solver::SolverError;
 use crate::solver::http01::FOLDER;
-use crate::solver::ledger::Ledger;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
@@ -40,7 +40,6 @@ pub struct BucketPlace {
 pub struct Bucket {
     place: BucketPlace,
     client: OnceCell<Client>,
-    needs: Ledger,
 }
 
 impl Bucket {
@@ -63,12 +62,10 @@ impl Bucket {
                 what: format!("`{endpoint}` is no URL of an S3; write https://s3.example.com"),
             });
         }
-        Ok(Self { place, client: OnceCell::new(), needs: Ledger::default() })
+        Ok(Self { place, client: OnceCell::new() })
     }
 
-    pub(crate) async fn present(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
-        let mut needs = self.needs.lock("").await;
-        needs.add(&planned.token, &planned.key_authorization);
+    pub(crate) async fn set_up(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
         let key = self.key(planned);
         let put = self
             .client()
@@ -84,11 +81,7 @@ impl Bucket {
         Ok(())
     }
 
-    pub(crate) async fn remove(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
-        let mut needs = self.needs.lock("").await;
-        if !needs.drop_one(&planned.token, &planned.key_authorization) {
-            return Ok(());
-        }
+    pub(crate) async fn take_down(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
         let key = self.key(planned);
         let deleted = self.client().await?.delete_object().bucket(&self.place.bucket).key(&key).send().await;
         deleted.map_err(|error| self.explain("remove", key, &error))?;
@@ -178,16 +171,6 @@ const PERMANENT: [&str; 6] = [
 
 fn no_url(url: http::Uri) -> bool {
     !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none_or(str::is_empty)
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error.source();
-    let mut words = error.to_string();
-    while let Some(inner) = cause {
-        words = inner.to_string();
-        cause = inner.source();
-    }
-    words
 }
 
 impl fmt::Debug for BucketPlace {

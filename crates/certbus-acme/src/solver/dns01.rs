@@ -11,14 +11,21 @@ use crate::dns::lookup;
 use crate::dns::propagation::Propagation;
 use crate::dns::rfc2136::Rfc2136;
 use crate::solver::SolverError;
-use crate::solver::ledger::Ledger;
+use crate::solver::ledger::Places;
 
 /// A provider, and how it is seen that its change arrived.
 #[derive(Debug)]
 pub struct Dns01 {
     provider: Dns01Provider,
     propagation: Propagation,
-    needs: Ledger,
+    zones: Places<()>,
+}
+
+/// What is done to a record.
+#[derive(Clone, Copy)]
+enum Change {
+    Add,
+    Remove,
 }
 
 /// Who changes the zone.
@@ -37,35 +44,15 @@ pub enum Dns01Provider {
 impl Dns01 {
     /// By `provider`, seen as `propagation` says.
     pub fn new(provider: Dns01Provider, propagation: Propagation) -> Self {
-        Self { provider, propagation, needs: Ledger::default() }
+        Self { provider, propagation, zones: Places::default() }
     }
 
-    pub(crate) async fn present(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
-        let name = self.record_name(planned).await?;
-        match &self.provider {
-            Dns01Provider::Rfc2136(server) => {
-                let zone = server.zone_of(&name).await?;
-                let mut needs = self.needs.lock(&zone).await;
-                needs.add(&name, &planned.dns_value);
-                server.add(&zone, &name, &planned.dns_value).await
-            }
-            Dns01Provider::Api(api) => {
-                let zone = self.zone_of(api, &name).await?;
-                let mut needs = self.needs.lock(&zone).await;
-                needs.add(&name, &planned.dns_value);
-                api.add(&zone, &name, &planned.dns_value).await
-            }
-            Dns01Provider::HttpReq(service) => {
-                let mut needs = self.needs.lock("").await;
-                needs.add(&name, &planned.dns_value);
-                service.present(planned, &name).await
-            }
-            Dns01Provider::Exec(hook) => {
-                let mut needs = self.needs.lock("").await;
-                needs.add(&name, &planned.dns_value);
-                hook.present(&name, &planned.dns_value).await
-            }
-        }
+    pub(crate) async fn set_up(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
+        self.change(planned, Change::Add).await
+    }
+
+    pub(crate) async fn take_down(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
+        self.change(planned, Change::Remove).await
     }
 
     pub(crate) async fn wait_until_visible(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
@@ -75,42 +62,6 @@ impl Dns01 {
             Dns01Provider::Api(_) | Dns01Provider::HttpReq(_) | Dns01Provider::Exec(_) => None,
         };
         self.propagation.wait(&name, &planned.dns_value, updated).await
-    }
-
-    pub(crate) async fn remove(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
-        let name = self.record_name(planned).await?;
-        match &self.provider {
-            Dns01Provider::Rfc2136(server) => {
-                let zone = server.zone_of(&name).await?;
-                let mut needs = self.needs.lock(&zone).await;
-                match needs.drop_one(&name, &planned.dns_value) {
-                    true => server.remove(&zone, &name, &planned.dns_value).await,
-                    false => Ok(()),
-                }
-            }
-            Dns01Provider::Api(api) => {
-                let zone = self.zone_of(api, &name).await?;
-                let mut needs = self.needs.lock(&zone).await;
-                match needs.drop_one(&name, &planned.dns_value) {
-                    true => api.remove(&zone, &name, &planned.dns_value).await,
-                    false => Ok(()),
-                }
-            }
-            Dns01Provider::HttpReq(service) => {
-                let mut needs = self.needs.lock("").await;
-                match needs.drop_one(&name, &planned.dns_value) {
-                    true => service.clean_up(planned, &name).await,
-                    false => Ok(()),
-                }
-            }
-            Dns01Provider::Exec(hook) => {
-                let mut needs = self.needs.lock("").await;
-                match needs.drop_one(&name, &planned.dns_value) {
-                    true => hook.clean_up(&name, &planned.dns_value).await,
-                    false => Ok(()),
-                }
-            }
-        }
     }
 
     /// What would stop a challenge for `name`, without changing anything: that its zone is not found, that the provider does
@@ -137,6 +88,27 @@ impl Dns01 {
         };
         found.extend(self.propagation.look(&name, updated).await?);
         Ok(found)
+    }
+
+    /// One change of a zone at a time, where it is known which; else one at a time.
+    async fn change(&self, planned: &PlannedChallenge, change: Change) -> Result<(), SolverError> {
+        let (name, value) = (self.record_name(planned).await?, &planned.dns_value);
+        let zone = match &self.provider {
+            Dns01Provider::Rfc2136(server) => server.zone_of(&name).await?,
+            Dns01Provider::Api(api) => self.zone_of(api, &name).await?,
+            Dns01Provider::HttpReq(_) | Dns01Provider::Exec(_) => String::new(),
+        };
+        let _alone = self.zones.lock(&zone).await;
+        match (&self.provider, change) {
+            (Dns01Provider::Rfc2136(server), Change::Add) => server.add(&zone, &name, value).await,
+            (Dns01Provider::Rfc2136(server), Change::Remove) => server.remove(&zone, &name, value).await,
+            (Dns01Provider::Api(api), Change::Add) => api.add(&zone, &name, value).await,
+            (Dns01Provider::Api(api), Change::Remove) => api.remove(&zone, &name, value).await,
+            (Dns01Provider::HttpReq(service), Change::Add) => service.present(planned, &name).await,
+            (Dns01Provider::HttpReq(service), Change::Remove) => service.clean_up(planned, &name).await,
+            (Dns01Provider::Exec(hook), Change::Add) => hook.present(&name, value).await,
+            (Dns01Provider::Exec(hook), Change::Remove) => hook.clean_up(&name, value).await,
+        }
     }
 
     async fn zone_of(&self, api: &Api, name: &str) -> Result<String, SolverError> {

@@ -22,7 +22,6 @@ use tokio::task::JoinHandle;
 use crate::ca::PlannedChallenge;
 use crate::solver::SolverError;
 use crate::solver::bucket::Bucket;
-use crate::solver::ledger::Ledger;
 
 pub(crate) const FOLDER: &str = ".well-known/acme-challenge";
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
@@ -43,7 +42,6 @@ pub enum Http01 {
 pub struct Listener {
     address: SocketAddr,
     tokens: Arc<RwLock<HashMap<String, String>>>,
-    needs: Ledger,
     running: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -51,34 +49,33 @@ pub struct Listener {
 #[derive(Debug)]
 pub struct Webroot {
     folder: PathBuf,
-    needs: Ledger,
 }
 
 impl Http01 {
     /// Listens on `address` (public CAs ask port 80), as long as an order needs it.
     pub fn listen(address: SocketAddr) -> Self {
-        let (tokens, needs, running) = Default::default();
-        Self::Listen(Listener { address, tokens, needs, running })
+        let (tokens, running) = Default::default();
+        Self::Listen(Listener { address, tokens, running })
     }
 
     /// Writes files below `folder`, which a web server serves on port 80.
     pub fn webroot(folder: impl Into<PathBuf>) -> Self {
-        Self::Webroot(Webroot { folder: folder.into(), needs: Ledger::default() })
+        Self::Webroot(Webroot { folder: folder.into() })
     }
 
-    pub(crate) async fn present(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
+    pub(crate) async fn set_up(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
         match self {
-            Self::Listen(listener) => listener.present(planned).await,
-            Self::Webroot(webroot) => webroot.present(planned).await,
-            Self::Bucket(bucket) => bucket.present(planned).await,
+            Self::Listen(listener) => listener.set_up(planned).await,
+            Self::Webroot(webroot) => webroot.set_up(planned).await,
+            Self::Bucket(bucket) => bucket.set_up(planned).await,
         }
     }
 
-    pub(crate) async fn remove(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
+    pub(crate) async fn take_down(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
         match self {
-            Self::Listen(listener) => listener.remove(planned).await,
-            Self::Webroot(webroot) => webroot.remove(planned).await,
-            Self::Bucket(bucket) => bucket.remove(planned).await,
+            Self::Listen(listener) => listener.take_down(planned).await,
+            Self::Webroot(webroot) => webroot.take_down(planned).await,
+            Self::Bucket(bucket) => bucket.take_down(planned).await,
         }
     }
 }
@@ -88,11 +85,9 @@ impl Listener {
         self.address.port()
     }
 
-    async fn present(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
-        let mut needs = self.needs.lock("").await;
-        needs.add(&planned.token, &planned.key_authorization);
-        self.write(|tokens| tokens.insert(planned.token.clone(), planned.key_authorization.clone()));
+    async fn set_up(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
         let mut running = self.running.lock().await;
+        self.write(|tokens| tokens.insert(planned.token.clone(), planned.key_authorization.clone()));
         if running.is_none() {
             let listener = TcpListener::bind(self.address).await.map_err(|cause| self.explain(cause))?;
             *running = Some(tokio::spawn(serve(listener, self.tokens.clone())));
@@ -100,19 +95,16 @@ impl Listener {
         Ok(())
     }
 
-    async fn remove(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
-        let mut needs = self.needs.lock("").await;
-        if needs.drop_one(&planned.token, &planned.key_authorization) {
-            let empty = self.write(|tokens| {
-                tokens.remove(&planned.token);
-                tokens.is_empty()
-            });
-            let mut running = self.running.lock().await;
-            if empty && let Some(task) = running.take() {
-                task.abort();
-                // Waited for, so that the port is free when this returns.
-                let _ = task.await;
-            }
+    async fn take_down(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
+        let mut running = self.running.lock().await;
+        let empty = self.write(|tokens| {
+            tokens.remove(&planned.token);
+            tokens.is_empty()
+        });
+        if empty && let Some(task) = running.take() {
+            task.abort();
+            // Waited for, so that the port is free when this returns.
+            let _ = task.await;
         }
         Ok(())
     }
@@ -136,18 +128,12 @@ impl Listener {
 }
 
 impl Webroot {
-    async fn present(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
-        let mut needs = self.needs.lock("").await;
-        needs.add(&planned.token, &planned.key_authorization);
+    async fn set_up(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
         let path = self.path(planned);
         write_whole(&path, &planned.key_authorization).await.map_err(|cause| SolverError::Webroot { path, cause })
     }
 
-    async fn remove(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
-        let mut needs = self.needs.lock("").await;
-        if !needs.drop_one(&planned.token, &planned.key_authorization) {
-            return Ok(());
-        }
+    async fn take_down(&self, planned: &PlannedChallenge) -> Result<(), SolverError> {
         let path = self.path(planned);
         match tokio::fs::remove_file(&path).await {
             Err(cause) if cause.kind() != ErrorKind::NotFound => Err(SolverError::Webroot { path, cause }),

@@ -6,59 +6,44 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
-/// Counts of responses, by zone or other place. Locking a place keeps others of this process from changing it.
+use crate::ca::PlannedChallenge;
+
+/// One lock for each place, with what is kept of it: others of this process wait until a place is changed.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger(Mutex<HashMap<String, Arc<tokio::sync::Mutex<Needs>>>>);
+pub(crate) struct Places<T>(Mutex<HashMap<String, Arc<tokio::sync::Mutex<T>>>>);
 
 /// How many orders need each response of one place.
 #[derive(Debug, Default)]
-pub(crate) struct Needs(HashMap<(String, String), usize>);
+pub(crate) struct Needs(HashMap<PlannedChallenge, usize>);
 
-impl Ledger {
+impl<T: Default> Places<T> {
     /// Waits for the others who change this place.
-    pub(crate) async fn lock(&self, place: &str) -> OwnedMutexGuard<Needs> {
-        let needs = {
+    pub(crate) async fn lock(&self, place: &str) -> OwnedMutexGuard<T> {
+        let kept = {
             let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             places.entry(place.to_owned()).or_default().clone()
         };
-        needs.lock_owned().await
+        kept.lock_owned().await
     }
 }
 
 impl Needs {
     /// One more needs the response. To be said before it is set up, so that giving up midway is cleaned up too.
-    pub(crate) fn add(&mut self, name: &str, value: &str) {
-        *self.0.entry((name.to_owned(), value.to_owned())).or_default() += 1;
+    pub(crate) fn add(&mut self, response: &PlannedChallenge) {
+        *self.0.entry(response.clone()).or_default() += 1;
     }
 
     /// One less needs it; true if nobody does, also if nobody ever said so (a process that ended set it up).
-    pub(crate) fn drop_one(&mut self, name: &str, value: &str) -> bool {
-        let key = (name.to_owned(), value.to_owned());
-        match self.0.get_mut(&key) {
+    pub(crate) fn drop_one(&mut self, response: &PlannedChallenge) -> bool {
+        match self.0.get_mut(response) {
             Some(count) if *count > 1 => {
                 *count -= 1;
                 false
             }
             _ => {
-                self.0.remove(&key);
+                self.0.remove(response);
                 true
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_value_that_two_orders_need_is_removed_after_the_second() {
-        let ledger = Ledger::default();
-        let mut zone = ledger.lock("example.com.").await;
-        zone.add("_acme-challenge.example.com.", "a");
-        zone.add("_acme-challenge.example.com.", "a");
-        assert!(!zone.drop_one("_acme-challenge.example.com.", "a"));
-        assert!(zone.drop_one("_acme-challenge.example.com.", "a"));
-        assert!(zone.drop_one("_acme-challenge.example.com.", "left by another process"));
     }
 }

@@ -12,6 +12,7 @@ use reqwest::redirect::Policy;
 use crate::ca::PlannedChallenge;
 use crate::dns::lookup;
 use crate::dns::propagation::Propagation;
+use crate::error::innermost;
 use crate::solver::http01::{FOLDER, Http01};
 use crate::solver::{SolverError, Solvers};
 
@@ -57,11 +58,11 @@ impl Solvers {
                 .bad
                 .push(format!("{name} has no address in DNS; let it lead to where its challenges are answered"));
         }
-        let fetched = match self.present(&planned).await {
+        let fetched = match self.set_up(&planned).await {
             Ok(()) => Ok(self.fetch_everywhere(&planned, &addresses, rehearsed).await),
             Err(error) => Err(error),
         };
-        let removed = self.clean_up(std::slice::from_ref(&planned)).await;
+        let removed = self.take_down(&planned).await;
         let rehearsed = fetched?;
         removed.map(|()| rehearsed)
     }
@@ -154,14 +155,4 @@ async fn addresses(name: &DnsName, resolver: Option<SocketAddr>) -> Vec<IpAddr> 
         }
     }
     Vec::new()
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error.source();
-    let mut words = error.to_string();
-    while let Some(inner) = cause {
-        words = inner.to_string();
-        cause = inner.source();
-    }
-    words
 }

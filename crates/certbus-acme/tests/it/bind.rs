@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use certbus_acme::{Dns01Provider, ExecHook, IssueError, SolverError};
+use certbus_acme::{ChallengeHost, Dns01Provider, ExecHook, IssueError, SolverError};
 use certbus_core::spec::Challenge;
 
 use crate::support::*;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use certbus_acme::{Api, Dns01Provider, PlannedChallenge, Propagation, Words};
+use certbus_acme::{Api, ChallengeHost, Dns01Provider, PlannedChallenge, Propagation, Words};
 use certbus_core::spec::Challenge;
 
 use crate::support::*;

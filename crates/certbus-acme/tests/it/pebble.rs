@@ -49,7 +49,7 @@ async fn http_01_by_a_web_servers_folder_leaves_no_file_behind() {
     while tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.is_err() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let solvers = Solvers { http01: Some(Http01::webroot(folder.path())), dns01: None };
+    let solvers = Solvers::new(Some(Http01::webroot(folder.path())), None);
     let issued = issue(&ca, &request(&[fresh("http.test")], Challenge::Http01), &solvers).await;
     server.kill().await.unwrap();
     issued.unwrap();

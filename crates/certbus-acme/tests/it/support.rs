@@ -71,7 +71,7 @@ pub(crate) async fn issue(ca: &Ca, request: &OrderRequest<'_>, solvers: &Solvers
 pub(crate) async fn by_listener() -> (Solvers, MutexGuard<'static, ()>) {
     let turn = HTTP01_PORT.lock().await;
     let port: u16 = env("CERTBUS_TEST_HTTP01_PORT").parse().unwrap();
-    (Solvers { http01: Some(Http01::listen(([127, 0, 0, 1], port).into())), dns01: None }, turn)
+    (Solvers::new(Some(Http01::listen(([127, 0, 0, 1], port).into())), None), turn)
 }
 
 pub(crate) fn by_update(server: &str, key: &str) -> Solvers {
@@ -79,7 +79,7 @@ pub(crate) fn by_update(server: &str, key: &str) -> Solvers {
 }
 
 pub(crate) fn by_dns(provider: Dns01Provider, propagation: Propagation) -> Solvers {
-    Solvers { http01: None, dns01: Some(Dns01::new(provider, propagation)) }
+    Solvers::new(None, Some(Dns01::new(provider, propagation)))
 }
 
 pub(crate) fn rfc2136(server: &str, key: &str) -> Rfc2136 {

@@ -11,7 +11,8 @@ use certbus_acme::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{LocalSolvers, Secret, SettingsError, wrong};
+use super::{Secret, SettingsError, wrong};
+use crate::issuers::LocalSolvers;
 
 /// Who changes DNS zones, and how it is seen.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -71,7 +72,7 @@ pub struct S3Settings {
 }
 
 impl S3Settings {
-    pub(super) fn bucket(&self) -> Result<Bucket, SettingsError> {
+    pub(crate) fn bucket(&self) -> Result<Bucket, SettingsError> {
         let keys = match (&self.access_key_id, &self.secret_access_key) {
             (Some(id), Some(secret)) => Some((id.clone(), secret.expose())),
             (None, None) => None,
@@ -96,7 +97,7 @@ impl Dns01Settings {
         if self.provider == "exec" { self.no_words() } else { self.over_the_network().map(drop) }
     }
 
-    pub(super) fn solver(&self, local: &LocalSolvers, resolver: Option<SocketAddr>) -> Result<Dns01, SettingsError> {
+    pub(crate) fn solver(&self, local: &LocalSolvers, resolver: Option<SocketAddr>) -> Result<Dns01, SettingsError> {
         let provider = if self.provider == "exec" {
             let program = local.dns01_exec.as_ref().ok_or_else(|| {
                 wrong("dns01.provider is `exec`, and certbus.toml has no [exec] dns01 = \"/path/to/program\"")

@@ -7,8 +7,8 @@ use certbus_core::name::NameSet;
 use certbus_core::plan;
 use certbus_core::time::Timestamp;
 use certbus_core::x509::ParsedChain;
+use certbus_manager::Issuers;
 use certbus_manager::issue::Outcome;
-use certbus_manager::issuing::Issuers;
 use certbus_manager::{Manager, View, clock};
 use clap::Subcommand;
 use serde::Serialize;
@@ -100,15 +100,10 @@ async fn list(manager: &Manager, json: bool) -> Result<()> {
             manager.tenant().certs.log.place()
         ));
     }
-    if json {
-        rows.iter().for_each(output::json);
-        return Ok(());
-    }
-    let cells = rows.into_iter().map(|row| {
+    output::listing(json, &["id", "names", "valid until", "renewal", "state"], rows, |row| {
         let date = |time: Option<Timestamp>| time.map_or("-".to_owned(), Timestamp::date);
         vec![row.id, row.names.join(", "), date(row.not_after), date(row.renewal), row.state.to_owned()]
     });
-    output::table(&["id", "names", "valid until", "renewal", "state"], cells.collect());
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 use anyhow::{Result, bail};
 use certbus_core::name::DnsName;
 use certbus_core::spec::Challenge;
+use certbus_manager::Issuers;
 use certbus_manager::check::{Level, Plan};
-use certbus_manager::issuing::Issuers;
 use certbus_manager::{Issuing, Manager};
 use clap::Args;
 

@@ -184,12 +184,7 @@ impl RecipientCommand {
                     .iter()
                     .map(|r| Row { name: r.name.clone(), key: r.key.to_string(), added: r.added.to_string() })
                     .collect();
-                if json {
-                    rows.iter().for_each(output::json);
-                } else {
-                    let rows = rows.into_iter().map(|r| vec![r.name, r.key, r.added]).collect();
-                    output::table(&["name", "public key", "added"], rows);
-                }
+                output::listing(json, &["name", "public key", "added"], rows, |r| vec![r.name, r.key, r.added]);
                 Ok(())
             }
             Self::Rm { name, compromised, owner } => {
@@ -258,12 +253,7 @@ impl ManagerCommand {
                         key: w.key.to_string(),
                     })
                     .collect();
-                if json {
-                    rows.iter().for_each(output::json);
-                } else {
-                    let rows = rows.into_iter().map(|r| vec![r.name, r.state, r.key]).collect();
-                    output::table(&["name", "state", "public key"], rows);
-                }
+                output::listing(json, &["name", "state", "public key"], rows, |r| vec![r.name, r.state, r.key]);
                 Ok(())
             }
             Self::Rm { name, owner } => {

@@ -7,9 +7,9 @@ use certbus_core::event::CertificateRequested;
 use certbus_core::id::CertificateId;
 use certbus_core::name::{DnsName, NameSet};
 use certbus_core::spec::{Challenge, KeyType};
+use certbus_manager::Issuers;
 use certbus_manager::check::Plan;
 use certbus_manager::issue::on_demand;
-use certbus_manager::issuing::Issuers;
 use certbus_manager::{Issuing, ManageError, View, clock};
 use clap::Args;
 

@@ -93,6 +93,15 @@ pub(crate) fn table(heading: &[&str], rows: Vec<Vec<String>>) {
     }
 }
 
+/// A listing: one JSON object a line for programs, columns for people.
+pub(crate) fn listing<T: Serialize>(json: bool, heading: &[&str], rows: Vec<T>, cells: impl Fn(T) -> Vec<String>) {
+    if json {
+        rows.iter().for_each(self::json);
+    } else {
+        table(heading, rows.into_iter().map(cells).collect());
+    }
+}
+
 /// Asks a yes-or-no question on the terminal. None where there is nobody to ask.
 pub(crate) fn ask(question: &str) -> Option<bool> {
     if !std::io::stdin().is_terminal() {

@@ -57,6 +57,9 @@ fn serve_issues_what_is_due_by_itself_and_two_managers_share_the_work() {
     std::fs::write(shop.path("names"), lines.join("\n")).unwrap();
     shop.ok(&["cert", "mk", "--each", shop.path("names").to_str().unwrap()]);
     assert_eq!(shop.count("CertificateObtained"), 100);
+    let told = shop.ok(&["stream", "verify"]).out;
+    let batches = told.split("default/certs): ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    assert!(batches.parse::<usize>().unwrap() < 50, "what comes at one time goes into one batch: {told}");
     let _servers = ["certbus.toml", "second.toml"].map(|settings| serve(&shop, settings));
     std::thread::sleep(Duration::from_secs(1));
     // All hundred are due at once: nobody types anything.
