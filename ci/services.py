@@ -222,12 +222,12 @@ zone:
                 raise Failed(f"openssl {arguments[0]}: {made.stderr}")
 
         key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        run("req", "-x509", *key, "-keyout", "root.key", "-out", "root.pem", "-days", "30",
+        run("req", "-x509", *key, "-keyout", "root.key", "-out", "root.pem", "-days", "3650",
             "-subj", "/CN=CertBus test API root", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
         run("req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
         (home / "server.ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
         run("x509", "-req", "-in", "server.csr", "-CA", "root.pem", "-CAkey", "root.key", "-CAcreateserial",
-            "-days", "30", "-extfile", "server.ext", "-out", "server.pem")
+            "-days", "3650", "-extfile", "server.ext", "-out", "server.pem")
         self.environment["CERTBUS_TEST_PEBBLE_ROOT"] = str(home / "root.pem")
         return home
 

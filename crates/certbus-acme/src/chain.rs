@@ -1,12 +1,11 @@
 //! What is read out of a certificate chain that a CA gave: its leaf, key and names. It builds no trust path.
 
-use std::collections::BTreeSet;
-
-use certbus_core::name::DnsName;
+use certbus_core::id::Hash;
+use certbus_core::name::NameSet;
+use certbus_core::x509::{ChainPemError, ParsedChain};
 use instant_acme::CertificateIdentifier;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use x509_parser::parse_x509_certificate;
 
 use crate::error::IssueError;
 use crate::key::SigningRequest;
@@ -27,27 +26,12 @@ pub(crate) fn leaf(chain_pem: &str) -> Result<CertificateDer<'static>, IssueErro
     }
 }
 
-/// Whether the chain's leaf carries the requested key and all the requested names.
+/// Whether the chain is whole, and its leaf carries the requested key and all the requested names.
 pub(crate) fn check(chain_pem: &str, request: &SigningRequest) -> Result<(), IssueError> {
-    let der = leaf(chain_pem)?;
-    let (_, leaf) = parse_x509_certificate(&der).map_err(|error| mismatch(error.to_string()))?;
-    if leaf.public_key().raw != request.spki {
-        return Err(mismatch("it is for another key".into()));
-    }
-    let asked: BTreeSet<String> = request.names.iter().map(DnsName::to_string).collect();
-    let san = leaf.subject_alternative_name().map_err(|error| mismatch(error.to_string()))?;
-    let given: BTreeSet<String> = san
-        .into_iter()
-        .flat_map(|san| &san.value.general_names)
-        .filter_map(|name| match name {
-            x509_parser::extensions::GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-            _ => None,
-        })
-        .collect();
-    if !asked.is_subset(&given) {
-        return Err(mismatch(format!("it is for {given:?}, asked was {asked:?}")));
-    }
-    Ok(())
+    let refuse = |error: ChainPemError| mismatch(error.to_string());
+    let chain = ParsedChain::parse(chain_pem).map_err(refuse)?;
+    chain.check(Hash::of(&request.spki), &NameSet::new(&request.names)).map_err(refuse)?;
+    chain.check_links().map_err(refuse)
 }
 
 fn mismatch(why: String) -> IssueError {

@@ -16,7 +16,9 @@ pub use crate::error::problem::{Problem, Subproblem};
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
     /// No answer: name resolution, connection, TLS, or time ran out.
-    #[error("cannot reach the CA at {url}: {cause}; check the address, the network and the roots that are trusted")]
+    #[error(
+        "cannot reach the CA at {url}: {cause}; check the address, the network, the roots that are trusted and this machine's clock"
+    )]
     Unreachable {
         /// What was asked.
         url: String,
@@ -34,7 +36,7 @@ pub enum IssueError {
         what: String,
     },
     /// A problem document (RFC 8555 section 6.7).
-    #[error("the CA refused: {0}")]
+    #[error("the CA refused: {}", .0.with_next_step())]
     Problem(Problem),
     /// The CA tried a challenge and was not satisfied (RFC 8555 section 7.5.1).
     #[error("the CA could not verify {name} by {challenge}: {problem}")]

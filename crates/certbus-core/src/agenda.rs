@@ -3,16 +3,21 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 
 use crate::budget::{Budget, Exempt, Limits, Scarce};
 use crate::catalog::Catalog;
 use crate::chain::Chain;
-use crate::event::CertificateRequested;
+use crate::event::{CertificateRequested, Reason};
 use crate::id::{CertificateId, Hash, PublicKey};
 use crate::name::{DnsName, NameSet};
 use crate::plan::{self, Due};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 use crate::work::Work;
+
+/// However due it seems, nothing is renewed more often by itself: a clock that is wrong by months, or a CA whose windows
+/// are always in the past, must not become an endless loop of orders.
+const OFTEN: [(u32, Duration); 2] = [(2, Duration::from_secs(3600)), (5, Duration::from_secs(86400))];
 
 /// All that is due.
 #[derive(Debug, Default)]
@@ -45,6 +50,8 @@ pub enum Why {
     Claimed(String),
     /// The CA would refuse it.
     Scarce(Scarce),
+    /// It was renewed so many times in so long already, and is due again.
+    TooOften(u32, Duration),
 }
 
 /// Decides for the manager `me`. `ca_of` says which CA a request goes to, and that CA's limits if it has any.
@@ -59,6 +66,7 @@ pub fn agenda(
     let mut agenda = Agenda::default();
     let failing = failing_names(work, now);
     let mut budgets: HashMap<String, Budget> = HashMap::new();
+    let mut past = None;
     for due in plan::all_due(catalog, work, chain, now) {
         let id = due.request.certificate;
         let mut wait = |due, until, why| agenda.waiting.push(Waiting { due, until, why });
@@ -78,6 +86,11 @@ pub fn agenda(
                 wait(due, until, Why::NameFailed(name));
                 continue;
             }
+            let often = || too_often(past.get_or_insert_with(|| by_names(work)), &due, now);
+            if let Some((until, why)) = (due.reason == Reason::Renewal).then(often).flatten() {
+                wait(due, until, why);
+                continue;
+            }
             if let Some((ca, limits)) = ca_of(&due.request) {
                 let past = || work.ordered().iter().filter(|ordered| ordered.ca == ca);
                 let (names, exempt) = (NameSet::new(&due.request.names), exemption(catalog, work, &due, now));
@@ -92,6 +105,24 @@ pub fn agenda(
         agenda.ready.push(due);
     }
     agenda
+}
+
+/// When the orders of the last days were placed, the newest first.
+fn by_names(work: &Work) -> HashMap<&NameSet, Vec<Timestamp>> {
+    let mut past: HashMap<&NameSet, Vec<Timestamp>> = HashMap::new();
+    for ordered in work.ordered().iter().rev() {
+        past.entry(&ordered.names).or_default().push(ordered.at);
+    }
+    past
+}
+
+fn too_often(past: &HashMap<&NameSet, Vec<Timestamp>>, due: &Due, now: Timestamp) -> Option<(Timestamp, Why)> {
+    let past = past.get(&NameSet::new(&due.request.names))?;
+    let waits = OFTEN.iter().filter_map(|(count, per)| {
+        let until = past.get(*count as usize - 1)?.plus(*per);
+        (until > now).then_some((until, Why::TooOften(*count, *per)))
+    });
+    waits.max_by_key(|(until, _)| *until)
 }
 
 /// Which of several managers begins with a certificate: each finds the same, and each has about as many (rendezvous
@@ -134,6 +165,11 @@ impl fmt::Display for Why {
             Self::NameFailed(name) => write!(f, "another certificate failed for {name}"),
             Self::Claimed(by) => write!(f, "it is being issued by `{by}`"),
             Self::Scarce(scarce) => scarce.fmt(f),
+            Self::TooOften(count, per) => write!(
+                f,
+                "it was ordered {count} times in {} and is due again; look at the clock of this machine and at the CA's window",
+                Span::new(*per)
+            ),
         }
     }
 }

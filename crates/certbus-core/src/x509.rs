@@ -57,6 +57,16 @@ pub enum ChainPemError {
     /// The leaf is for another key.
     #[error("the certificate is for another key than the one it was ordered with")]
     OtherKey,
+    /// A certificate that has nothing to do in this chain.
+    #[error(
+        "certificate {number} of the chain, {subject}, has signed none before it: clients would find no way to a root"
+    )]
+    Stranger {
+        /// Counted from 1, the leaf.
+        number: usize,
+        /// Who it is.
+        subject: String,
+    },
 }
 
 impl ParsedChain {
@@ -94,6 +104,28 @@ impl ParsedChain {
             serial: parsed.raw_serial_as_string().replace(':', "").into(),
             certificates,
         })
+    }
+
+    /// That each certificate has signed one before it (RFC 8555 section 9.1), so that the leaf leads upwards. Whether to a
+    /// root that somebody trusts is not asked.
+    ///
+    /// # Errors
+    /// [`ChainPemError::Stranger`], [`ChainPemError::BadDer`].
+    pub fn check_links(&self) -> Result<(), ChainPemError> {
+        let parsed = self.certificates.iter().enumerate().map(|(index, der)| {
+            let bad = |why: String| ChainPemError::BadDer { number: index + 1, why };
+            X509Certificate::from_der(der).map(|(_, certificate)| certificate).map_err(|e| bad(e.to_string()))
+        });
+        let parsed: Vec<X509Certificate<'_>> = parsed.collect::<Result<_, _>>()?;
+        for (index, issuer) in parsed.iter().enumerate().skip(1) {
+            let signed = |below: &X509Certificate<'_>| {
+                below.issuer() == issuer.subject() && below.verify_signature(Some(issuer.public_key())).is_ok()
+            };
+            if !parsed.iter().take(index).any(signed) {
+                return Err(ChainPemError::Stranger { number: index + 1, subject: issuer.subject().to_string() });
+            }
+        }
+        Ok(())
     }
 
     /// Invariant 5: the leaf is for this key and covers these names.

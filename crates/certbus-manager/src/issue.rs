@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certbus_acme::{
-    Ca, CertificateKey, ChallengeHost, IssueError, Order, OrderRequest, PlannedChallenge, SolverError,
+    Ca, CertificateKey, ChallengeHost, IssueError, Order, OrderRequest, OrderStatus, PlannedChallenge, SolverError,
     ari_certificate_id,
 };
 use certbus_core::catalog::Version;
@@ -33,6 +33,9 @@ const CLAIM: Duration = Duration::from_secs(60);
 
 /// However long a CA asks to wait, it is asked again after this.
 const LONGEST_WAIT: Duration = Duration::from_secs(7 * 86400);
+
+/// A chain that is not what was ordered is fetched in this many attempts.
+const FETCHES: u32 = 3;
 
 /// What a flow reports of itself while it runs, for people.
 pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);
@@ -188,7 +191,7 @@ impl Manager {
                 self.finish(due, issuers, &ca, &placed, Open { order, left }, progress).await
             }
             Err(error) => {
-                if is_spent(&error) {
+                if is_spent(&error, due.attempt) {
                     self.close(issuers, &placed, &planned(&placed), None).await?;
                 }
                 Err(error.into())
@@ -299,22 +302,28 @@ impl Manager {
         let issued = match ca.complete(order, &csr, &challenges, clock::now()).await {
             Ok(issued) => issued,
             Err(error) => {
-                if is_spent(&error) {
+                let refused = matches!(&error, IssueError::Problem(problem) if problem.is_permanent());
+                // Refused for good before it was finalized: the same request would be refused again.
+                let unfinished = refused
+                    && ca.resume(&placed.order, due.request.challenge).await.is_ok_and(|order| {
+                        matches!(order.status, OrderStatus::Pending | OrderStatus::Ready | OrderStatus::Invalid)
+                    });
+                if unfinished || is_spent(&error, due.attempt) {
                     self.close(issuers, placed, &left, None).await?;
                 }
                 return Err(error.into());
             }
         };
-        let checked = ParsedChain::parse(&issued.chain_pem)
-            .and_then(|chain| chain.check(placed.spki, &NameSet::new(&placed.names)).map(|()| chain));
-        let chain = match checked {
-            Ok(chain) => chain,
-            Err(error) => {
-                // The CA would answer the same again.
-                self.close(issuers, placed, &left, None).await?;
-                return Err(error.into());
-            }
-        };
+        let chain = ParsedChain::parse(&issued.chain_pem)?;
+        chain.check(placed.spki, &NameSet::new(&placed.names))?;
+        let now = clock::now();
+        if now < chain.not_before || now > chain.not_after {
+            let (from, until) = (chain.not_before, chain.not_after);
+            tracing::warn!(
+                "{} was issued for {from} to {until}, and the clock here says {now}: look at it",
+                chain.names
+            );
+        }
         crash::at(Step::Issued);
         self.publish(placed, &chain, issued.chain_pem.clone()).await?;
         crash::at(Step::Published);
@@ -514,11 +523,14 @@ fn version_of_order(view: &View, placed: &OrderPlaced) -> Option<Hash> {
     timeline.iter().find(|known| known.version.spki == placed.spki).map(|known| known.version.fingerprint)
 }
 
-fn is_spent(error: &IssueError) -> bool {
-    matches!(
-        error,
-        IssueError::OrderInvalid { .. } | IssueError::ChallengeFailed { .. } | IssueError::OrderNotFound { .. }
-    )
+/// Whether nothing will come of an order any more. A chain that is not what was ordered may have been cut on its way, and
+/// is fetched again before it is given up.
+fn is_spent(error: &IssueError, attempt: u32) -> bool {
+    match error {
+        IssueError::OrderInvalid { .. } | IssueError::ChallengeFailed { .. } | IssueError::OrderNotFound { .. } => true,
+        IssueError::ChainMismatch { .. } => attempt >= FETCHES,
+        _ => false,
+    }
 }
 
 #[cfg(test)]

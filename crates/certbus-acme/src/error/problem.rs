@@ -53,6 +53,41 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// The CA's words, and what would be right.
+    pub(crate) fn with_next_step(&self) -> String {
+        self.next_step().map_or_else(|| self.to_string(), |step| format!("{self}; {step}"))
+    }
+
+    /// What would be right, for the types of RFC 8555 section 6.7, RFC 9773 section 7.4 and the profiles draft; None where
+    /// the CA's words say all there is to say.
+    pub fn next_step(&self) -> Option<&'static str> {
+        Some(match self.kind.as_str() {
+            "accountDoesNotExist" => {
+                "take the CA's `account` out of the issuing settings (`certbus conf edit`) and register again with `certbus init --ca`"
+            }
+            "badCSR" | "badPublicKey" => "order another kind of key (`cert mk --key-type`)",
+            "badSignatureAlgorithm" => {
+                "this CA wants account keys of another kind, which CertBus does not make; use another CA"
+            }
+            "caa" => "let the owner of the domain name this CA in its CAA record",
+            "connection" | "dns" | "incorrectResponse" | "tls" | "unauthorized" => {
+                "`certbus cert check NAME` goes the way that the CA went"
+            }
+            "externalAccountRequired" => "give `certbus init --ca` the CA's `--eab-key-id` and `--eab-key-file`",
+            "invalidContact" | "unsupportedContact" => "write a mail address that exists as the CA's `email`",
+            "invalidProfile" => "name a profile that the CA's directory has, or none",
+            "rateLimited" => "it is tried again by itself when the CA allows it",
+            "rejectedIdentifier" | "unsupportedIdentifier" => {
+                "this CA does not issue for that name; ask another one (`--ca`)"
+            }
+            "serverInternal" | "badNonce" | "orderNotReady" => "it is tried again by itself",
+            "userActionRequired" => "do what the CA's words ask for (new terms, most often), then order again",
+            _ => return None,
+        })
+    }
+}
+
 impl From<instant_acme::Problem> for Problem {
     fn from(problem: instant_acme::Problem) -> Self {
         let subproblems = problem.subproblems.into_iter().map(|sub| Subproblem {

@@ -51,7 +51,7 @@ pub enum SolverError {
     },
     /// A DNS server refused a dynamic update (RFC 2136 section 2.2).
     #[error(
-        "the DNS server {server} refused to update {name} in zone {zone}: {answer}; check key, algorithm and the server's update policy"
+        "the DNS server {server} refused to update {name} in zone {zone}: {answer}; check key, algorithm, the server's update policy and this machine's clock"
     )]
     UpdateRefused {
         /// The server.

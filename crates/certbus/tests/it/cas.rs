@@ -1,5 +1,6 @@
 //! Several CAs, what they want of an account, and what they let it order.
 
+use crate::ca_proxy::Faulty;
 use crate::pebble::{fresh, service, shop_for};
 use crate::shop::Shop;
 
@@ -129,22 +130,9 @@ fn a_window_in_the_past_is_an_incident_that_is_acted_on_at_once_at_pebble_and_cu
 /// Invariant 3: the order that a CA gives twice has one key, the one on the log.
 #[test]
 fn invariant_3_a_ca_that_gives_two_attempts_the_same_order_finalizes_it_once_at_pebble() {
-    let api = std::path::PathBuf::from(service("CERTBUS_TEST_PEBBLE_ROOT"));
-    let api = api.parent().unwrap();
-    let mut proxy = std::process::Command::new("python3")
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/same_order.py"))
-        .arg(service("CERTBUS_TEST_PEBBLE"))
-        .args([api.join("server.pem"), api.join("server.key")])
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut url = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(proxy.stdout.take().unwrap()), &mut url).unwrap();
-    let _proxy = crate::shop::Running::new(proxy);
-    let shop = Shop::empty();
-    let roots = service("CERTBUS_TEST_PEBBLE_ROOT");
-    shop.ok(&["init", "--ca", url.trim(), "--ca-roots", &roots, "--agree-tos"]);
-    crate::pebble::with_bind(&shop, None);
+    let ca = Faulty::new();
+    let shop = &ca.shop;
+    ca.fault(&serde_json::json!({ "at": "newOrder", "same": true }));
     let domain = fresh("bind.test");
     let mk = ["cert", "mk", "--subdomain", &domain, "--challenge", "dns-01"];
     // Killed when the CA has its order and the log has not; the next attempt is given the same order, with another key.

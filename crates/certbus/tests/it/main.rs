@@ -5,6 +5,8 @@ mod agent;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod ca_proxy;
+#[cfg(test)]
 mod cas;
 #[cfg(test)]
 mod check;
