@@ -21,6 +21,7 @@ pub mod seal;
 pub mod snapshot;
 pub mod spec;
 pub mod statement;
+pub mod story;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod time;

@@ -13,6 +13,7 @@ pub mod issuing;
 pub mod keeper;
 pub mod manager;
 pub mod round;
+pub mod story;
 pub mod tenant;
 pub mod windows;
 

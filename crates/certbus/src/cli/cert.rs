@@ -39,6 +39,14 @@ pub(crate) enum Cert {
         #[arg(long)]
         json: bool,
     },
+    /// Tell a certificate's whole story: what was ordered, what the CA said, what comes next.
+    Explain {
+        /// Its id, also of one that was removed
+        id: CertificateId,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// Find what would fail before a CA is asked: accounts, CAA, limits, and the way to show control.
     Check(Check),
     /// List what is due for renewal; renew it if told to.
@@ -74,6 +82,7 @@ impl Cert {
             Self::Mk(mk) => mk.run(settings).await,
             Self::Ls { json } => list(&wire::manager(settings).await?, json).await,
             Self::Cat { id, json } => show(&wire::manager(settings).await?, id, json).await,
+            Self::Explain { id, json } => explain(&wire::manager(settings).await?, id, json).await,
             Self::Check(check) => check.run(settings).await,
             Self::Renewable(renewable) => renewable.run(settings).await,
             Self::Renew(renew) => renew.run(settings).await,
@@ -187,6 +196,32 @@ async fn show(manager: &Manager, id: CertificateId, json: bool) -> Result<()> {
     }
     if let Some(chain) = chain {
         output::line(format!("\n{}", chain.trim_end()));
+    }
+    Ok(())
+}
+
+async fn explain(manager: &Manager, id: CertificateId, json: bool) -> Result<()> {
+    let story = manager.story(id).await?;
+    if story.is_empty() {
+        bail!(Missing::new(format!("the log never heard of a certificate {id}; `certbus cert ls` lists them")));
+    }
+    if json {
+        story.iter().for_each(output::json);
+        return Ok(());
+    }
+    let next = manager.next_step(id, &manager.settings().await?).await?;
+    let view = manager.view().await?;
+    if let Some(request) = view.work.request(id) {
+        let row = row(&view, request, clock::now());
+        output::line(format!("{id}  {}  {}", row.names.join(", "), row.state));
+    } else {
+        output::line(format!("{id}  managed no more"));
+    }
+    drop(view);
+    let rows = story.into_iter().map(|told| vec![told.at.to_string(), told.actor, told.what]).collect();
+    output::table(&["when", "who", "what"], rows);
+    if let Some(next) = next {
+        output::line(format!("next: {next}"));
     }
     Ok(())
 }

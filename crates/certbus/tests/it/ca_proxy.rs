@@ -159,6 +159,17 @@ fn a_rate_limit_is_waited_out_as_long_as_the_ca_says_at_pebble() {
     });
     let wait = failed.last().unwrap().retry_at.since(certbus_manager::clock::now()).as_secs();
     assert!((7000..=7200).contains(&wait), "{wait}");
+    // The whole story, in the CA's words too, also of what was removed.
+    let story = ca.shop.ok(&["cert", "explain", &id]).out;
+    for word in ["requested for", "/my-order/", "a word of the CA (rateLimited)", "tried again after", "by CN=Pebble"] {
+        assert!(story.contains(word), "`{word}` is not in: {story}");
+    }
+    ca.shop.ok(&["cert", "rm", &id, "--yes"]);
+    let story = ca.shop.ok(&["cert", "explain", &id, "--json"]).out;
+    let last: Value = serde_json::from_str(story.lines().last().unwrap()).unwrap();
+    assert_eq!(last["kind"], "CertificateRemoved");
+    assert!(ca.shop.ok(&["cert", "explain", &id]).out.contains("managed no more"));
+    ca.shop.fails(&["cert", "explain", "AAAAAAAAAAA"], 3, &["never heard of"]);
 }
 
 #[test]
