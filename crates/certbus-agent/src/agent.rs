@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use certbus_client::Client;
+use certbus_client::{Client, LogHealth};
 use certbus_core::time::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -25,6 +25,9 @@ const SETTLED: Duration = Duration::from_millis(500);
 
 /// Every file is compared this often, so that what others did to one is mended.
 const COMPARE_ALL: Duration = Duration::from_secs(3600);
+
+/// How the log is doing is looked at this often.
+const LISTEN: Duration = Duration::from_secs(5);
 
 /// The file in the agent's folder.
 const STATE: &str = "agent.json";
@@ -124,17 +127,10 @@ impl Agent {
                 .await
             });
         }
-        let alive = async {
-            let Some(pace) = notifier.watchdog else { return std::future::pending().await };
-            loop {
-                notifier.say("WATCHDOG=1");
-                tokio::time::sleep(pace).await;
-            }
-        };
-        let mut alive = std::pin::pin!(alive);
+        let mut alive = std::pin::pin!(async { tokio::join!(notifier.keep_alive(), self.listen(&notifier)) });
         let ended_early = tokio::select! {
             () = stop => None,
-            () = &mut alive => None,
+            _ = &mut alive => None,
             ended = tasks.join_next() => ended,
         };
         notifier.say("STOPPING=1");
@@ -144,6 +140,20 @@ impl Agent {
             outcome = outcome.and(ended.unwrap_or(Err(AgentError::Stopped(String::new()))));
         }
         outcome
+    }
+
+    /// Keeps in `agent.json` how the log is doing.
+    async fn listen(&self, notifier: &Notifier) {
+        loop {
+            let log = Some(self.client.status().log).filter(LogHealth::is_trouble).map(|log| log.to_string());
+            let news = self.state().log != log;
+            if news {
+                self.state().log = log;
+                self.save(&self.state());
+                notifier.say(&format!("STATUS={}", self.summary()));
+            }
+            tokio::time::sleep(LISTEN).await;
+        }
     }
 
     /// One target, for as long as nobody says stop.
@@ -208,11 +218,15 @@ impl Agent {
         } else {
             own.failed(now(), round.failures.iter().map(ToString::to_string).collect());
         }
+        self.save(&state);
+        Ok(round)
+    }
+
+    fn save(&self, state: &StateFile) {
         let path = self.folder.join(STATE);
         if let Err(error) = state.save(&path) {
             tracing::error!("{} cannot be written, it tells what was before: {error}", path.display());
         }
-        Ok(round)
     }
 
     /// How long until the next try, or the next look at every file.
@@ -227,7 +241,8 @@ impl Agent {
         let failing = |(name, target): (&String, &TargetState)| target.next_try.map(|_| name.clone());
         let failing: Vec<String> = state.targets.iter().filter_map(failing).collect();
         let failing = if failing.is_empty() { String::new() } else { format!(", failing: {}", failing.join(", ")) };
-        format!("{served} certificates, {} targets{failing}", self.targets.len())
+        let log = state.log.as_ref().map(|log| format!(", {log}")).unwrap_or_default();
+        format!("{served} certificates, {} targets{failing}{log}", self.targets.len())
     }
 
     fn state(&self) -> MutexGuard<'_, StateFile> {

@@ -23,6 +23,7 @@ pub use agent::{Agent, AgentError};
 pub use command::CommandError;
 pub use deploy::{DeployError, Round, Told};
 pub use haproxy::RuntimeError;
+pub use notify::Notifier;
 pub use plan::Conflict;
 pub use state::{Deployed, Failure, StateFile, TargetState};
 pub use swap::FileError;

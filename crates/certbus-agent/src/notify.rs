@@ -7,15 +7,15 @@ use std::time::Duration;
 
 /// Where a service manager listens.
 #[derive(Debug)]
-pub(crate) struct Notifier {
+pub struct Notifier {
     to: Option<(UnixDatagram, SocketAddr)>,
     /// Half of the time after which silence counts as death.
-    pub(crate) watchdog: Option<Duration>,
+    pub watchdog: Option<Duration>,
 }
 
 impl Notifier {
     /// As the environment says.
-    pub(crate) fn from_environment() -> Self {
+    pub fn from_environment() -> Self {
         let to = std::env::var_os("NOTIFY_SOCKET").and_then(|socket| {
             let address = match socket.as_encoded_bytes().strip_prefix(b"@") {
                 Some(name) => SocketAddr::from_abstract_name(name),
@@ -29,8 +29,17 @@ impl Notifier {
         Self { to, watchdog }
     }
 
+    /// Tells it that this process is alive, for as long as it is polled.
+    pub async fn keep_alive(&self) {
+        let Some(pace) = self.watchdog else { return std::future::pending().await };
+        loop {
+            self.say("WATCHDOG=1");
+            tokio::time::sleep(pace).await;
+        }
+    }
+
     /// Tells it, such as `READY=1`.
-    pub(crate) fn say(&self, text: &str) {
+    pub fn say(&self, text: &str) {
         if let Some((socket, address)) = &self.to
             && let Err(error) = socket.send_to_addr(text.as_bytes(), address)
         {

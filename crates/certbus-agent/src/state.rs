@@ -24,6 +24,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 pub struct StateFile {
     /// By name.
     pub targets: BTreeMap<String, TargetState>,
+    /// What is wrong with the log, such as `log silent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
 }
 
 /// What is known of one target.

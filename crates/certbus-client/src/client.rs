@@ -1,5 +1,6 @@
 //! The client as an embedder sees it: open the folder, serve at once, follow the log in the background.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -69,6 +70,38 @@ pub enum LogHealth {
         /// Whether a newer program would read on.
         upgrade: bool,
     },
+}
+
+impl LogHealth {
+    /// A log that is followed, and whose newest batch is of `last`, is silent if that is long ago. One that has started to
+    /// speak again is followed.
+    fn judged(self, last: Timestamp, now: Timestamp) -> Self {
+        match self {
+            Self::Following | Self::Silent { .. } if last.plus(LOG_SILENT_AFTER) < now => Self::Silent { since: last },
+            Self::Silent { .. } => Self::Following,
+            other => other,
+        }
+    }
+
+    /// Whether somebody should look at it.
+    pub fn is_trouble(&self) -> bool {
+        matches!(self, Self::Silent { .. } | Self::Unreachable { .. } | Self::Refused { .. })
+    }
+}
+
+impl fmt::Display for LogHealth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotReadYet => f.write_str("log not read yet"),
+            Self::Following => f.write_str("following the log"),
+            Self::Silent { since } => write!(
+                f,
+                "log silent: its newest batch is of {since}, and a manager at work writes twice a day; see whether one runs"
+            ),
+            Self::Unreachable { cause } => write!(f, "log unreachable: {cause}"),
+            Self::Refused { cause, .. } => f.write_str(cause),
+        }
+    }
 }
 
 /// What a client knows of itself.
@@ -178,11 +211,8 @@ impl Client {
     /// What the client knows of itself.
     pub fn status(&self) -> Status {
         let mut state = self.state();
-        let mut log = self.health.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let last = state.chain.last_time();
-        if log == LogHealth::Following && last.plus(LOG_SILENT_AFTER) < now() {
-            log = LogHealth::Silent { since: last };
-        }
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let log = health.judged(state.chain.last_time(), now());
         Status {
             cursor: state.chain.cursor(),
             certificates: state.served(),
@@ -206,6 +236,7 @@ impl Client {
                     page = watch.next() => page,
                     () = tokio::time::sleep(QUIET) => {
                         self.tidy(true).await;
+                        self.listen();
                         continue;
                     }
                     // A record on disk turned out to be damaged: everything is read again, as after a trimmed place.
@@ -335,14 +366,24 @@ impl Client {
         .await;
     }
 
+    /// Says once that a log which is read has become silent.
+    fn listen(&self) {
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if matches!(health, LogHealth::Following | LogHealth::Silent { .. }) {
+            self.report(LogHealth::Following);
+        }
+    }
+
     fn report(&self, health: LogHealth) {
+        let health = health.judged(self.state().chain.last_time(), now());
         let mut current = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         if *current != health {
             match &health {
-                LogHealth::Unreachable { cause } => tracing::warn!("{cause}; serving on from the snapshot"),
-                LogHealth::Refused { cause, upgrade: true } => tracing::error!("upgrade needed: {cause}; serving on"),
-                LogHealth::Refused { cause, .. } => tracing::error!("{cause}; serving on from the snapshot"),
-                _ => tracing::info!("following the log"),
+                LogHealth::Unreachable { .. } => tracing::warn!("{health}; serving on from the snapshot"),
+                LogHealth::Silent { .. } => tracing::warn!("{health}"),
+                LogHealth::Refused { upgrade: true, .. } => tracing::error!("upgrade needed: {health}; serving on"),
+                LogHealth::Refused { .. } => tracing::error!("{health}; serving on from the snapshot"),
+                LogHealth::NotReadYet | LogHealth::Following => tracing::info!("{health}"),
             }
             *current = health;
         }

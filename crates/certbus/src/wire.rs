@@ -66,7 +66,7 @@ pub(crate) async fn follow(client: Arc<Client>, settings: Settings) {
     loop {
         match tenant(&settings, Vec::new(), false).await {
             Ok(tenant) => return client.follow(tenant.certs.log, tenant.certs.snapshots).await,
-            Err(error) if !said => tracing::warn!("{error:#}; serving on from the snapshot"),
+            Err(error) if !said => tracing::warn!("log unreachable: {error:#}; serving on from the snapshot"),
             Err(_) => {}
         }
         said = true;

@@ -55,12 +55,13 @@ impl Agent {
         }
         let mut failures = Vec::new();
         match wire::tenant(settings, Vec::new(), false).await {
-            Err(error) => failures.push(format!("{error:#}; deployed from the snapshot on disk")),
+            Err(error) => failures.push(format!("log unreachable: {error:#}; deployed from the snapshot on disk")),
             Ok(tenant) => match client.clone().follow_to_head(tenant.certs.log, tenant.certs.snapshots).await {
-                LogHealth::Unreachable { cause } | LogHealth::Refused { cause, .. } => {
-                    failures.push(format!("{cause}; deployed from the snapshot on disk"));
+                log @ (LogHealth::Unreachable { .. } | LogHealth::Refused { .. }) => {
+                    failures.push(format!("{log}; deployed from the snapshot on disk"));
                 }
-                _ => {}
+                log @ LogHealth::Silent { .. } => output::remark(format!("warning: {log}")),
+                LogHealth::NotReadYet | LogHealth::Following => {}
             },
         }
         agent.check_settings().map_err(|conflict| {
@@ -76,9 +77,13 @@ impl Agent {
     }
 
     fn show(&self, folder: &std::path::Path) -> Result<()> {
-        for (name, target) in Worker::state_file(folder).targets {
+        let state = Worker::state_file(folder);
+        if let Some(log) = state.log.as_ref().filter(|_| !self.json) {
+            output::problem(log);
+        }
+        for (name, target) in state.targets {
             if self.json {
-                output::json(&serde_json::json!({ "target": name, "state": target }));
+                output::json(&serde_json::json!({ "target": name, "state": target, "log": state.log }));
                 continue;
             }
             let held = format!("{name}: {} certificates", target.deployed.len());

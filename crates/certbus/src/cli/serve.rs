@@ -1,6 +1,7 @@
 //! `certbus serve`: a manager that is left alone. It renews whatever is due, again and again, until it is told to stop.
 
 use anyhow::{Result, bail};
+use certbus_agent::Notifier;
 use certbus_manager::keeper::Keeper;
 use clap::Args;
 
@@ -33,7 +34,12 @@ impl Serve {
             };
         }
         output::line("renewing whatever is due; Ctrl-C ends it");
-        keeper.run(until_ended()).await;
+        let notifier = Notifier::from_environment();
+        notifier.say("READY=1");
+        tokio::select! {
+            () = keeper.run(async { until_ended().await; notifier.say("STOPPING=1") }) => {}
+            () = notifier.keep_alive() => {}
+        }
         Ok(())
     }
 }

@@ -256,20 +256,6 @@ fn what_is_issued_for_another_time_is_published_with_a_warning_and_not_renewed_i
     }
 }
 
-/// As a machine whose clock is off by `offset` runs it.
-fn at(shop: &Shop, offset: &str, args: &[&str]) -> Ran {
-    let inner = shop.command(args);
-    let mut command = Command::new("faketime");
-    command.args(["-f", offset, env!("CARGO_BIN_EXE_certbus")]).args(args);
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    Ran::from(command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").stdin(Stdio::null()).output().unwrap())
-}
-
 #[test]
 fn a_clock_that_is_wrong_is_said_and_orders_nothing_in_a_loop_at_pebble() {
     let (shop, _turn) = shop_for("PEBBLE");
@@ -277,15 +263,15 @@ fn a_clock_that_is_wrong_is_said_and_orders_nothing_in_a_loop_at_pebble() {
     let (id, version) = shop.only();
     // The certificate of the CA's own API is of the past, or of the future.
     for (offset, word) in [("+100y", "expired"), ("-10y", "not valid yet")] {
-        let ran = at(&shop, offset, &["cert", "renew", &id]);
+        let ran = Ran::from(shop.command_at(offset, &["cert", "renew", &id]).output().unwrap());
         assert!(ran.code == 1 && ran.err.contains(word) && ran.err.contains("this machine's clock"), "{ran:?}");
         assert_eq!(shop.only().1, version);
     }
     // Years ahead: all is due, always.
-    let ran = at(&shop, "+6y", &["cert", "renew", &id]);
+    let ran = Ran::from(shop.command_at("+6y", &["cert", "renew", &id]).output().unwrap());
     assert!(ran.code == 0 && ran.err.contains("the clock here says"), "{ran:?}");
     for _ in 0..3 {
-        at(&shop, "+6y", &["serve", "--once"]);
+        shop.command_at("+6y", &["serve", "--once"]).output().unwrap();
     }
     assert_eq!(shop.count("OrderPlaced"), 3, "twice in the hour that it takes to be, and not again");
     assert_eq!(shop.ok(&["serve", "--once"]).code, 0, "and with the right clock all goes on");

@@ -110,3 +110,27 @@ fn an_order_that_hangs_holds_nothing_else_up_at_pebble() {
     let _server = serve(&shop, "certbus.toml");
     within_half_a_minute("the other is issued", || shop.count("CertificateObtained") == 1);
 }
+
+#[test]
+fn serve_tells_a_service_manager_that_it_is_ready_alive_and_stopping() {
+    let shop = Shop::internal();
+    let socket = std::os::unix::net::UnixDatagram::bind(shop.path("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let hear = || {
+        let mut heard = [0; 256];
+        let length = socket.recv(&mut heard).unwrap();
+        String::from_utf8(heard[..length].to_vec()).unwrap()
+    };
+    let mut command = shop.command(&["serve"]);
+    command.env("NOTIFY_SOCKET", shop.path("notify")).env("WATCHDOG_USEC", "200000").stdout(Stdio::null());
+    let mut serve = command.spawn().unwrap();
+    assert_eq!([hear(), hear(), hear()], ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]);
+    let ended = std::process::Command::new("kill").args(["-TERM", &serve.id().to_string()]).status().unwrap();
+    assert!(ended.success());
+    let mut said = hear();
+    while said == "WATCHDOG=1" {
+        said = hear();
+    }
+    assert_eq!(said, "STOPPING=1");
+    assert!(serve.wait().unwrap().success());
+}

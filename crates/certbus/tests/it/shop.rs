@@ -65,6 +65,17 @@ impl Shop {
         command
     }
 
+    /// As a machine whose clock is off by `offset` (`+3d`, `-1h`) runs it. (The library alone: the program `faketime` stands
+    /// between a test and the process that it is to end.)
+    pub(crate) fn command_at(&self, offset: &str, args: &[&str]) -> Command {
+        let place = |folder: std::fs::DirEntry| folder.path().join("faketime/libfaketimeMT.so.1");
+        let mut places = std::fs::read_dir("/usr/lib").unwrap().flatten().map(place);
+        let library = places.find(|path| path.exists()).expect("install Debian's faketime");
+        let mut command = self.command(args);
+        command.env("LD_PRELOAD", library).env("FAKETIME", offset).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        command
+    }
+
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
         Ran::from(self.command(args).output().unwrap())
     }

@@ -1,11 +1,12 @@
 //! What is in the files and whose they are; disks and folders that refuse; an agent that is killed.
 
+use std::fs::File;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{contents, look, within};
-use crate::shop::{Shop, curl};
+use crate::shop::{Ran, Running, Shop, curl};
 
 const COMBINED: &str = "[[target]]\nkind = \"files\"\ncombined = \"DIR/certs/{name}.pem\"\n";
 
@@ -206,4 +207,28 @@ fn an_agent_killed_before_the_reload_has_the_old_files_back_at_the_next_start_an
     let ran = shop.once(0, &[]);
     assert!(ran.out.contains("written, reloaded") && shop.path("reloaded").exists(), "{ran:?}");
     assert_eq!(names(&certs), ["shop.example.pem"]);
+}
+
+#[test]
+fn a_log_that_is_silent_or_unreachable_is_said_and_the_files_stay() {
+    let shop = Shop::with_targets(&["--subdomain", "shop.example"], COMBINED);
+    shop.once(0, &[]);
+    let before = shop.read("certs/shop.example.pem");
+    assert!(before.contains("CERTIFICATE"));
+    // Three days without a word of a manager.
+    let ran = Ran::from(shop.command_at("+3d", &["agent", "--once"]).output().unwrap());
+    assert!(ran.code == 0 && ran.err.contains("warning: log silent: its newest batch is of"), "{ran:?}");
+    let mut command = shop.command_at("+3d", &["agent"]);
+    let agent = Running::new(command.stderr(File::create(shop.path("agent.err")).unwrap()).spawn().unwrap());
+    within(20, "it is in the log lines", || shop.read("agent.err").contains("log silent").then_some(()));
+    let said = || shop.ok(&["agent", "--status"]).out;
+    within(20, "and in the status", || said().contains("log silent").then_some(()));
+    drop(agent);
+
+    std::fs::rename(shop.path("data/log.db"), shop.path("data/elsewhere.db")).unwrap();
+    shop.once(1, &["log unreachable", "deployed from the snapshot on disk"]);
+    assert_eq!(shop.read("certs/shop.example.pem"), before);
+    std::fs::rename(shop.path("data/elsewhere.db"), shop.path("data/log.db")).unwrap();
+    let _agent = shop.agent();
+    within(20, "a log that is well again", || (!said().contains("log ")).then_some(()));
 }
