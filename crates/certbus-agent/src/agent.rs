@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use certbus_client::{Client, LogHealth};
+use certbus_core::crash::{self, Step};
 use certbus_core::time::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::deploy::{self, Round};
+use crate::deploy::{self, Round, Work};
 use crate::notify::Notifier;
-use crate::plan::{Conflict, plan};
+use crate::plan::Taken;
 use crate::state::{StateFile, TargetState};
 use crate::target::Target;
 
@@ -50,6 +51,8 @@ pub struct Agent {
     folder: PathBuf,
     targets: Vec<Target>,
     state: Mutex<StateFile>,
+    /// Which target writes which file.
+    taken: Arc<Mutex<Taken>>,
 }
 
 impl Agent {
@@ -63,20 +66,18 @@ impl Agent {
         }
         let mut state = Self::state_file(folder);
         state.targets.retain(|name, _| targets.iter().any(|target| target.name == *name));
-        Ok(Arc::new(Self { client, folder: folder.to_owned(), targets, state: Mutex::new(state) }))
+        Ok(Arc::new(Self {
+            client,
+            folder: folder.to_owned(),
+            targets,
+            state: Mutex::new(state),
+            taken: Arc::default(),
+        }))
     }
 
     /// What an agent with this folder last wrote down.
     pub fn state_file(folder: &Path) -> StateFile {
         StateFile::load(&folder.join(STATE))
-    }
-
-    /// What is wrong in the settings as soon as one knows the certificates: two that would stand in one file.
-    ///
-    /// # Errors
-    /// [`Conflict`].
-    pub fn check_settings(&self) -> Result<(), Conflict> {
-        self.targets.iter().try_for_each(|target| plan(target, self.client.served()).map(drop))
     }
 
     /// One round for each target, every file compared.
@@ -202,8 +203,14 @@ impl Agent {
         let name = target.name.clone();
         let known = self.state().targets.get(&name).cloned().unwrap_or_default();
         let (client, journal) = (self.client.clone(), self.folder.join(format!("deploying-{name}.json")));
-        let worked = tokio::task::spawn_blocking(move || deploy::round(&client, &target, &journal, &known, all)).await;
+        let taken = self.taken.clone();
+        let worked = tokio::task::spawn_blocking(move || {
+            let work = Work { client: &client, number, target: &target, state: &known, all, taken: &taken };
+            deploy::round(&work, &journal)
+        });
+        let worked = worked.await;
         let (round, found) = worked.map_err(|_| AgentError::Stopped(name.clone()))?;
+        crash::at(Step::Deploying);
         let mut state = self.state();
         let own = state.targets.entry(name).or_default();
         let news = own.take_in(found);

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use certbus_client::{AdoptError, Client, Live};
 use certbus_core::id::{CertificateId, Hash};
@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 use crate::command::{self, CommandError};
 use crate::haproxy::{self, RuntimeError};
 use crate::layout;
-use crate::plan::{Conflict, plan};
+use crate::plan::{Conflict, Plan, Taken, plan};
 use crate::state::{Deployed, Found, TargetState};
 use crate::swap::{FileError, Swap, TakeBack};
-use crate::target::{Access, Layout, Target};
+use crate::target::{Access, Layout, Target, read_password};
 use crate::template::file_name;
 
 /// What a round did.
@@ -50,9 +50,12 @@ pub enum Told {
 /// What went wrong in a round. The load balancer serves on with what it had.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
-    /// The settings do not say which certificate stands in a file.
+    /// Two would stand in one file.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// The machine does not know who is to have the files.
+    #[error("nothing can be written: {0}")]
+    Access(String),
     /// A version does not open.
     #[error("certificate {certificate} ({names}) cannot be opened, its files are left as they are: {source}")]
     Material {
@@ -101,32 +104,28 @@ pub enum DeployError {
     },
 }
 
-/// Brings `target` in line with what `client` serves. `all`: every file is compared, not only those of a version that is
-/// not known to lie there.
-pub(crate) fn round(
-    client: &Client,
-    target: &Target,
-    journal: &Path,
-    state: &TargetState,
-    all: bool,
-) -> (Round, Found) {
-    let mut round =
-        Round { target: target.name.clone(), wanted: 0, written: 0, told: Told::Nothing, failures: Vec::new() };
-    let mut found = Found { reload_owed: state.reload_owed, ..Found::default() };
-    let work = Work { client, target, state, all };
-    if let Err(error) = round.run(&work, journal, &mut found) {
+/// Brings a target in line with what the client serves.
+pub(crate) fn round(work: &Work<'_>, journal: &Path) -> (Round, Found) {
+    let name = work.target.name.clone();
+    let mut round = Round { target: name, wanted: 0, written: 0, told: Told::Nothing, failures: Vec::new() };
+    let mut found = Found { reload_owed: work.state.reload_owed, ..Found::default() };
+    if let Err(error) = round.run(work, journal, &mut found) {
         round.failures.push(error);
     }
     (round, found)
 }
 
 /// What a round has to go by.
-struct Work<'a> {
-    client: &'a Client,
-    target: &'a Target,
-    state: &'a TargetState,
-    /// Whether every file is compared.
-    all: bool,
+pub(crate) struct Work<'a> {
+    pub(crate) client: &'a Client,
+    /// The target's number among all.
+    pub(crate) number: usize,
+    pub(crate) target: &'a Target,
+    pub(crate) state: &'a TargetState,
+    /// Whether every file is compared, not only those of a version that is not known to lie there.
+    pub(crate) all: bool,
+    /// Which target writes which file.
+    pub(crate) taken: &'a Mutex<Taken>,
 }
 
 impl Round {
@@ -135,19 +134,28 @@ impl Round {
         if Swap::recover(journal).map_err(DeployError::TakeBack)? {
             tracing::warn!(target = %target.name, "a round that was cut short is taken back and begun anew");
         }
-        let wanted = plan(target, work.client.served())?;
+        let access = target.access.resolve().map_err(DeployError::Access)?;
+        let Plan { wanted, conflicts } = {
+            let mut taken = work.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            plan(work.number, target, work.client.served(), |id| state.deployed.contains_key(&id), &mut taken)
+        };
+        self.failures.extend(conflicts.into_iter().map(DeployError::Conflict));
         self.wanted = wanted.len();
         found.gone = work.not_wanted(&wanted);
         let paths = |live: &Arc<Live>| target.layout.paths(live.version());
         // Who was not told of what lies there is told of all of it.
-        let owed: Vec<PathBuf> = if state.reload_owed { wanted.iter().flat_map(paths).collect() } else { vec![] };
-        let differ: Vec<Arc<Live>> = wanted.into_iter().filter(|live| !work.lies_there(live)).collect();
+        let mut owed: Vec<PathBuf> = if state.reload_owed { wanted.iter().flat_map(paths).collect() } else { vec![] };
+        let differ: Vec<Arc<Live>> = wanted.into_iter().filter(|live| !work.lies_there(live, access)).collect();
         if differ.is_empty() && !state.reload_owed {
             return Ok(());
         }
         let mut swap = Swap::begin(journal, differ.iter().map(paths)).map_err(DeployError::Journal)?;
-        let new = self.stage(work, &differ, &mut swap, found);
-        if new.is_empty() && !state.reload_owed {
+        let new = self.stage(work, access, &differ, &mut swap, found);
+        // What lies there already was put there by a round that did not come to write down whether it was told of.
+        let held = found.deployed.iter().map(|(id, _)| *id).collect::<HashSet<_>>();
+        owed.extend(differ.iter().filter(|live| held.contains(&live.version().certificate)).flat_map(paths));
+        found.reload_owed |= !held.is_empty();
+        if new.is_empty() && !found.reload_owed {
             return swap.take_back(TakeBack::All).map(drop).map_err(DeployError::TakeBack);
         }
         let count = new.len();
@@ -157,7 +165,8 @@ impl Round {
             swap.take_back(TakeBack::All).map_err(|e| self.also(&error, e))?;
             return Err(error);
         }
-        match tell(target, &swap, owed) {
+        owed.extend(swap.paths().map(Path::to_owned));
+        match tell(target, &owed) {
             Ok(told) => {
                 swap.keep().map_err(DeployError::Journal)?;
                 found.deployed.extend(new);
@@ -179,6 +188,7 @@ impl Round {
     fn stage(
         &mut self,
         work: &Work<'_>,
+        access: Access,
         differ: &[Arc<Live>],
         swap: &mut Swap,
         found: &mut Found,
@@ -197,12 +207,11 @@ impl Round {
             };
             let files: Box<[Hash]> = contents.iter().map(|bytes| Hash::of(bytes)).collect();
             let deployed = Deployed { version: version.fingerprint, files };
-            if hold(&paths, &deployed, target.access) {
+            if hold(&paths, &deployed, access) {
                 found.deployed.push((version.certificate, deployed));
                 continue;
             }
-            paths.iter().for_each(|path| Swap::sweep(path));
-            match swap.stage(set, &contents, target.access) {
+            match swap.stage(set, &contents, access) {
                 Ok(()) => new.push((version.certificate, deployed)),
                 Err(error) => {
                     // The next would fail as this one did.
@@ -227,10 +236,10 @@ impl Round {
 
 impl Work<'_> {
     /// Whether the version is known to lie in its files; if all are compared, they are read.
-    fn lies_there(&self, live: &Live) -> bool {
+    fn lies_there(&self, live: &Live, access: Access) -> bool {
         let (version, target) = (live.version(), self.target);
         let known = self.state.deployed.get(&version.certificate).filter(|known| known.version == version.fingerprint);
-        known.is_some_and(|known| !self.all || hold(&target.layout.paths(version), known, target.access))
+        known.is_some_and(|known| !self.all || hold(&target.layout.paths(version), known, access))
     }
 
     /// The files of certificates that are gone stay: the load balancer's configuration may name them.
@@ -274,9 +283,10 @@ fn contents(client: &Client, target: &Target, live: &Live) -> Result<Vec<Zeroizi
             vec![chain, bytes(layout::key_pem(&material.key))]
         }
         Layout::Combined { .. } => vec![bytes(layout::combined_pem(&material.chain, &material.key))],
-        Layout::Pkcs12 { password, .. } => {
+        Layout::Pkcs12 { password_file, .. } => {
+            let password = read_password(password_file).map_err(DeployError::Access)?;
             let (id, alias) = (version.certificate, file_name(&version.names));
-            let store = layout::pkcs12(id, &alias, &material.chain, &material.key, password);
+            let store = layout::pkcs12(id, &alias, &material.chain, &material.key, &password);
             vec![store.map_err(|why| DeployError::Pkcs12 { certificate: id.to_string(), why })?]
         }
     })
@@ -300,11 +310,10 @@ impl Untold {
     }
 }
 
-/// Tells the load balancer of what was swapped in.
-fn tell(target: &Target, swap: &Swap, owed: Vec<PathBuf>) -> Result<Told, Untold> {
+/// Tells the load balancer of files that are new to it.
+fn tell(target: &Target, files: &[PathBuf]) -> Result<Told, Untold> {
     if let Some(socket) = &target.socket {
-        let files = if owed.is_empty() { swap.paths().map(Path::to_owned).collect() } else { owed };
-        match commit(socket, &files, target) {
+        match commit(socket, files, target) {
             // What HAProxy does not hold yet it learns by a reload.
             Err(RuntimeError::NotHeld { .. }) if !target.reload.is_empty() => {}
             Err(error) => return Err(Untold::Runtime(error)),

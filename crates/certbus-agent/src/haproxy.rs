@@ -1,11 +1,13 @@
 //! HAProxy's runtime API: `set ssl cert` and `commit ssl cert` over its stats socket, so that a renewal needs no reload.
 //! It changes what HAProxy holds in memory only; the file is written too.
 
-use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
 /// Why HAProxy did not take a certificate over its socket.
@@ -68,14 +70,17 @@ pub(crate) fn replace(socket: &Path, file: &Path, pem: &str, limit: Duration) ->
     Err(refused(said))
 }
 
+/// Within `limit` as a whole: one who does not accept, or answers byte by byte, holds nobody up.
 fn exchange(socket: &Path, command: &str, limit: Duration) -> io::Result<String> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(limit))?;
-    stream.set_write_timeout(Some(limit))?;
-    stream.write_all(command.as_bytes())?;
-    let mut said = Vec::new();
-    stream.take(16 * 1024).read_to_end(&mut said)?;
-    Ok(String::from_utf8_lossy(&said).into_owned())
+    let talk = async {
+        let mut stream = UnixStream::connect(socket).await?;
+        stream.write_all(command.as_bytes()).await?;
+        let mut said = Vec::new();
+        stream.take(16 * 1024).read_to_end(&mut said).await?;
+        Ok(String::from_utf8_lossy(&said).into_owned())
+    };
+    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", limit.as_secs()));
+    Handle::current().block_on(async { tokio::time::timeout(limit, talk).await.unwrap_or_else(|_| Err(late())) })
 }
 
 fn one_line(said: &str) -> String {

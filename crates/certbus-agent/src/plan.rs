@@ -5,57 +5,90 @@ use std::path::Path;
 use std::sync::Arc;
 
 use certbus_client::Live;
-use certbus_core::id::Hash;
+use certbus_core::id::{CertificateId, Hash};
 
 use crate::target::Target;
 
-/// Two certificates that would stand in one file.
+/// A certificate that is left out, since another one has its file.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
-    "{path} would hold both {both}; put {{name}} or {{id}} into `{key}` (now `{template}`), or choose among \
-     them by `names`; nothing was written"
+    "{path} is the file of {holder} already, so {left_out} is left out; put {{id}} into `{key}` (now `{template}`), or \
+     choose among them by `names`"
 )]
 pub struct Conflict {
-    /// The target's name.
-    pub target: String,
     /// The file.
     pub path: String,
-    /// Ids and names of the two.
-    pub both: String,
+    /// Id and names of the certificate that has it, or the target that writes it.
+    pub holder: String,
+    /// Id and names of the one that would have it too.
+    pub left_out: String,
     /// The key of the settings.
     pub key: &'static str,
     /// What it says.
     pub template: String,
 }
 
-/// What a target is to hold. Of two managed certificates for the same names the newer version is taken.
-pub(crate) fn plan(target: &Target, served: Vec<Arc<Live>>) -> Result<Vec<Arc<Live>>, Conflict> {
+/// What a target is to hold.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) wanted: Vec<Arc<Live>>,
+    pub(crate) conflicts: Vec<Conflict>,
+}
+
+/// Which target writes a file, by the hash of its path: ten thousand paths would be most of the agent's memory.
+pub(crate) type Taken = HashMap<Hash, usize>;
+
+/// What target number `number` is to hold. Of two managed certificates for the same names the newer version is taken; of
+/// two others that would stand in one file, the one that stands there stays. Files of other targets are left to them.
+pub(crate) fn plan(
+    number: usize,
+    target: &Target,
+    served: Vec<Arc<Live>>,
+    lies: impl Fn(CertificateId) -> bool,
+    taken: &mut Taken,
+) -> Plan {
     let templates = target.layout.templates();
     let mut meant = served;
     meant.retain(|live| target.select.takes(&live.version().names));
     meant.sort_unstable_by_key(|live| std::cmp::Reverse(live.version().place));
-    // By the hash of the path: ten thousand paths at once would be most of the agent's memory.
-    let mut taken: HashMap<Hash, usize> = HashMap::with_capacity(meant.len() * templates.len());
-    let mut wanted: Vec<Arc<Live>> = Vec::with_capacity(meant.len());
-    'next: for live in meant {
+    let mut plan = Plan { wanted: Vec::with_capacity(meant.len()), conflicts: Vec::new() };
+    let mut holders: HashMap<Hash, usize> = HashMap::with_capacity(meant.len() * templates.len());
+    for live in meant {
         let paths = target.layout.paths(live.version());
-        for ((key, template), path) in templates.iter().zip(&paths) {
-            let Some(newer) = taken.get(&hash(path)).and_then(|at| wanted.get(*at)) else { continue };
-            if newer.version().names == live.version().names {
-                continue 'next;
-            }
-            return Err(Conflict {
-                target: target.name.clone(),
-                path: path.display().to_string(),
-                both: format!("{} and {}", told(newer), told(&live)),
-                key,
-                template: template.as_str().to_owned(),
-            });
+        let hashes: Vec<Hash> = paths.iter().map(|path| hash(path)).collect();
+        let conflict = |at: usize, holder: String, left_out: &Live| {
+            let (key, template) = templates.get(at).map_or(("", ""), |(key, template)| (*key, template.as_str()));
+            let path = paths.get(at).map(|path| path.display().to_string()).unwrap_or_default();
+            Conflict { path, holder, left_out: told(left_out), key, template: template.to_owned() }
+        };
+        let theirs = |hash: &Hash| taken.get(hash).is_some_and(|other| *other != number);
+        if let Some(at) = hashes.iter().position(theirs) {
+            plan.conflicts.push(conflict(at, "another target".to_owned(), &live));
+            continue;
         }
-        taken.extend(paths.iter().map(|path| (hash(path), wanted.len())));
-        wanted.push(live);
+        let held = hashes.iter().enumerate().find_map(|(at, hash)| Some((at, *holders.get(hash)?)));
+        let place = match held.and_then(|(at, place)| Some((at, place, plan.wanted.get_mut(place)?))) {
+            None => {
+                plan.wanted.push(live.clone());
+                plan.wanted.len() - 1
+            }
+            Some((_, _, newer)) if newer.version().names == live.version().names => continue,
+            Some((at, place, newer)) => {
+                if lies(newer.version().certificate) || !lies(live.version().certificate) {
+                    plan.conflicts.push(conflict(at, told(newer), &live));
+                    continue;
+                }
+                plan.conflicts.push(conflict(at, told(&live), newer));
+                *newer = live;
+                place
+            }
+        };
+        for hash in hashes {
+            holders.insert(hash, place);
+            taken.insert(hash, number);
+        }
     }
-    Ok(wanted)
+    plan
 }
 
 fn hash(path: &Path) -> Hash {

@@ -11,6 +11,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use certbus_core::crash::{self, Step};
 use certbus_core::id::Hash;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -22,12 +23,12 @@ use crate::target::Access;
 pub(crate) struct Swap {
     journal: PathBuf,
     /// The files of each certificate.
-    sets: Vec<Vec<Step>>,
+    sets: Vec<Vec<Place>>,
 }
 
 /// One file.
 #[derive(Debug, Serialize, Deserialize)]
-struct Step {
+struct Place {
     path: PathBuf,
     /// Whether something stood there when the swap began.
     existed: bool,
@@ -56,11 +57,19 @@ pub struct FileError {
 }
 
 impl Swap {
-    /// Writes the journal: from here on these files may be staged. `sets` are the files of each certificate.
+    /// Writes the journal: from here on these files may be staged. `sets` are the files of each certificate. Companions
+    /// that no journal knows of go first: an old file that an ended swap did not come to remove must not come back.
     pub(crate) fn begin(journal: &Path, sets: impl Iterator<Item = Vec<PathBuf>>) -> Result<Self, FileError> {
-        let step = |path: PathBuf| Step { existed: path.symlink_metadata().is_ok(), path, staged: false };
-        let sets: Vec<Vec<Step>> = sets.map(|paths| paths.into_iter().map(step).collect()).collect();
+        let step = |path: PathBuf| {
+            for companion in [staged(&path), old(&path)] {
+                remove(&companion).map_err(fault(&companion))?;
+            }
+            Ok(Place { existed: path.symlink_metadata().is_ok(), path, staged: false })
+        };
+        let sets: Vec<Vec<Place>> =
+            sets.map(|paths| paths.into_iter().map(step).collect()).collect::<Result<_, FileError>>()?;
         write_durably(journal, |file| Ok(serde_json::to_writer(file, &sets)?)).map_err(fault(journal))?;
+        crash::at(Step::Deploying);
         Ok(Self { journal: journal.to_owned(), sets })
     }
 
@@ -73,6 +82,7 @@ impl Swap {
     ) -> Result<(), FileError> {
         let Some(steps) = self.sets.get_mut(set) else { return Ok(()) };
         for (step, bytes) in steps.iter().zip(contents) {
+            crash::at(Step::Deploying);
             if let Err(source) = write_beside(&step.path, bytes, access) {
                 steps.iter().for_each(|step| drop(std::fs::remove_file(staged(&step.path))));
                 return Err(fault(&step.path)(source));
@@ -87,12 +97,15 @@ impl Swap {
         for step in self.staged() {
             if step.existed {
                 remove(&old(&step.path)).map_err(fault(&step.path))?;
+                crash::at(Step::Deploying);
                 std::fs::hard_link(&step.path, old(&step.path)).map_err(fault(&step.path))?;
             }
         }
         for step in self.staged() {
+            crash::at(Step::Deploying);
             std::fs::rename(staged(&step.path), &step.path).map_err(fault(&step.path))?;
         }
+        crash::at(Step::Deploying);
         self.sync_folders()
     }
 
@@ -105,6 +118,7 @@ impl Swap {
                 continue;
             }
             for step in set {
+                crash::at(Step::Deploying);
                 step.take_back().map_err(fault(&step.path))?;
             }
         }
@@ -115,8 +129,10 @@ impl Swap {
 
     /// The new files stay: the journal goes, then the old files.
     pub(crate) fn keep(self) -> Result<(), FileError> {
+        crash::at(Step::Deploying);
         remove(&self.journal).map_err(fault(&self.journal))?;
         for step in self.sets.iter().flatten() {
+            crash::at(Step::Deploying);
             let _ = std::fs::remove_file(old(&step.path));
         }
         Ok(())
@@ -145,13 +161,7 @@ impl Swap {
         old(path)
     }
 
-    /// Removes companions of `path` that no journal knows of.
-    pub(crate) fn sweep(path: &Path) {
-        let _ = std::fs::remove_file(staged(path));
-        let _ = std::fs::remove_file(old(path));
-    }
-
-    fn staged(&self) -> impl Iterator<Item = &Step> {
+    fn staged(&self) -> impl Iterator<Item = &Place> {
         self.sets.iter().flatten().filter(|step| step.staged)
     }
 
@@ -164,7 +174,7 @@ impl Swap {
     }
 }
 
-impl Step {
+impl Place {
     fn take_back(&self) -> io::Result<()> {
         remove(&staged(&self.path))?;
         if !self.existed {

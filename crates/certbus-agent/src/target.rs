@@ -27,7 +27,7 @@ pub struct Target {
     pub(crate) name: String,
     pub(crate) select: Select,
     pub(crate) layout: Layout,
-    pub(crate) access: Access,
+    pub(crate) access: Access<String>,
     /// Empty: none.
     pub(crate) check: Vec<String>,
     /// Empty: none.
@@ -64,15 +64,26 @@ pub(crate) enum Layout {
     /// Key and chain in one PEM file.
     Combined { pem: Template },
     /// PKCS#12.
-    Pkcs12 { file: Template, password: Zeroizing<String> },
+    Pkcs12 { file: Template, password_file: PathBuf },
 }
 
-/// Whose the files are, and who may read them.
+/// Whose the files are, and who may read them: by name as the settings say, by number as the machine knows them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Access {
+pub(crate) struct Access<Id = u32> {
     pub(crate) mode: u32,
-    pub(crate) owner: Option<u32>,
-    pub(crate) group: Option<u32>,
+    pub(crate) owner: Option<Id>,
+    pub(crate) group: Option<Id>,
+}
+
+impl Access<String> {
+    /// Looked up for each round: an account may be made, and the service that knows it may be away for a while.
+    pub(crate) fn resolve(&self) -> Result<Access, String> {
+        let id = |key: &str, text: &Option<String>, look: fn(&str) -> Result<u32, String>| {
+            text.as_deref().map(look).transpose().map_err(|why| format!("{key}: {why}"))
+        };
+        let (owner, group) = (id("owner", &self.owner, account::user)?, id("group", &self.group, account::group)?);
+        Ok(Access { mode: self.mode, owner, group })
+    }
 }
 
 impl Target {
@@ -141,13 +152,10 @@ impl Target {
             Some(seconds @ 1..=3600) => Duration::from_secs(seconds),
             Some(other) => return Err(wrong("time_limit", format!("`{other}` is out of 1 to 3600 seconds"))),
         };
-        let id = |key, text: &Option<String>, look: fn(&str) -> Result<u32, String>| {
-            text.as_deref().map(look).transpose().map_err(|why| wrong(key, why))
-        };
         let access = Access {
             mode: mode(settings.mode.as_deref()).map_err(|why| wrong("mode", why))?,
-            owner: id("owner", &settings.owner, account::user)?,
-            group: id("group", &settings.group, account::group)?,
+            owner: settings.owner.clone(),
+            group: settings.group.clone(),
         };
         let select = Select::parse(settings.names.as_deref()).map_err(|why| wrong("names", why))?;
         Ok(Self { select, layout, access, check, reload, socket, limit, name })
@@ -208,8 +216,11 @@ impl Layout {
             (None, None, None, Some(file)) => {
                 let password = settings.password_file.as_deref();
                 let password = password.ok_or(("pkcs12", "its password is missing; write `password_file`".into()))?;
-                let password = read_password(password).map_err(|why| ("password_file", why))?;
-                Ok(Self::Pkcs12 { file: template("pkcs12", file)?, password })
+                if !password.is_absolute() {
+                    let why = format!("`{}` is relative; write the whole path", password.display());
+                    return Err(("password_file", why));
+                }
+                Ok(Self::Pkcs12 { file: template("pkcs12", file)?, password_file: password.to_owned() })
             }
             _ => {
                 Err(("combined", "one of `chain` with `key`, `combined`, `pkcs12`; for more write more targets".into()))
@@ -232,15 +243,13 @@ impl Layout {
     }
 }
 
-fn read_password(path: &std::path::Path) -> Result<Zeroizing<String>, String> {
-    if !path.is_absolute() {
-        return Err(format!("`{}` is relative; write the whole path", path.display()));
-    }
+/// The password of PKCS#12 stores.
+pub(crate) fn read_password(path: &std::path::Path) -> Result<Zeroizing<String>, String> {
     let text = std::fs::read_to_string(path).map(Zeroizing::new);
-    let text = text.map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let text = text.map_err(|error| format!("password_file: {} cannot be read: {error}", path.display()))?;
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(Zeroizing::new(line.to_owned())),
-        _ => Err(format!("{} is empty; its first line is the password", path.display())),
+        _ => Err(format!("password_file: {} is empty; its first line is the password", path.display())),
     }
 }
 

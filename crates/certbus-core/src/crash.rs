@@ -62,6 +62,8 @@ steps! {
     SnapshotManifest = "snapshot-manifest",
     /// The snapshot is there.
     SnapshotDone = "snapshot-done",
+    /// Between any two changes of an agent to files.
+    Deploying = "deploying",
 }
 
 /// Ends the process here if the environment says so.

@@ -64,10 +64,6 @@ impl Agent {
                 LogHealth::NotReadYet | LogHealth::Following => {}
             },
         }
-        agent.check_settings().map_err(|conflict| {
-            let (path, target) = (settings.path.display(), &conflict.target);
-            Mistake::new(format!("settings {path}: target `{target}`: {conflict}"))
-        })?;
         for round in agent.once().await? {
             say(&round, true);
             failures.extend(round.failures.iter().map(|failure| format!("target `{}`: {failure}", round.target)));

@@ -232,3 +232,66 @@ fn a_log_that_is_silent_or_unreachable_is_said_and_the_files_stay() {
     let _agent = shop.agent();
     within(20, "a log that is well again", || (!said().contains("log ")).then_some(()));
 }
+
+#[test]
+fn an_agent_killed_between_any_two_changes_leaves_a_pair_and_the_next_start_serves_the_newest_and_tells_of_it() {
+    let two = "[[target]]\nkind = \"files\"\nchain = \"DIR/certs/{name}.crt\"\nkey = \"DIR/certs/{name}.key\"\n";
+    let shop = Shop::with_targets(&["--subdomain", "shop.example"], two);
+    shop.once(0, &[]);
+    let certs = shop.path("certs");
+    let public = |args: &[&str]| {
+        let output = Command::new("openssl").args(args).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (crt, key) = (certs.join("shop.example.crt"), certs.join("shop.example.key"));
+    let is_pair = || {
+        public(&["x509", "-in", crt.to_str().unwrap(), "-noout", "-pubkey"])
+            == public(&["pkey", "-in", key.to_str().unwrap(), "-pubout"])
+    };
+    let mut kills = 0;
+    for step in 1.. {
+        shop.ok(&["cert", "renew", &shop.only().0]);
+        let at = format!("deploying:{step}");
+        let killed = !shop.agent_command(&["agent", "--once"]).env("CERTBUS_CRASH_AT", at).status().unwrap().success();
+        if !killed {
+            break;
+        }
+        kills += 1;
+        // A full compare, which finds what the killed one left, and nothing else.
+        shop.targets(&format!("{two}reload = [\"touch\", \"DIR/told\"]\n"));
+        shop.once(0, &[]);
+        assert!(shop.path("told").exists(), "step {step}: somebody is told of the new files");
+        std::fs::remove_file(shop.path("told")).unwrap();
+        shop.targets(two);
+        assert!(is_pair(), "step {step}: chain and key are of two versions");
+        let chain = certbus_core::x509::ParsedChain::parse(&std::fs::read_to_string(&crt).unwrap()).unwrap();
+        assert_eq!(chain.fingerprint.to_string(), shop.only().1, "step {step}: the newest");
+        shop.once(0, &[]);
+        assert_eq!(names(&certs).len(), 2, "step {step}: {:?}", names(&certs));
+    }
+    assert!(kills >= 10, "{kills}");
+}
+
+#[test]
+fn a_certificate_that_wants_a_taken_file_is_left_out_and_the_others_are_deployed() {
+    let shop = Shop::with_targets(&["--subdomain", "a.shop.example"], COMBINED);
+    shop.ok(&["cert", "mk", "--subdomain", "other.example"]);
+    shop.once(0, &[]);
+    let before = shop.read("certs/a.shop.example.pem");
+    // Its shortest name is the other's only one.
+    shop.ok(&["cert", "mk", "--subdomain", "a.shop.example", "--name", "longer.shop.example"]);
+    let listed = shop.ok(&["cert", "ls", "--json"]).out;
+    let other = listed.lines().find(|line| line.contains("other.example")).unwrap();
+    let other: serde_json::Value = serde_json::from_str(other).unwrap();
+    shop.ok(&["cert", "renew", other["id"].as_str().unwrap()]);
+    let ran = shop.once(1, &["a.shop.example.pem", "longer.shop.example", "is left out", "{id}", "`combined`"]);
+    assert!(ran.out.contains("1 of 2 certificates written"), "{ran:?}");
+    assert_eq!(shop.read("certs/a.shop.example.pem"), before, "who has the file keeps it");
+    // A file of another target is left to that one.
+    let both = "[[target]]\nkind = \"files\"\nname = \"b\"\nchain = \"DIR/certs/other.example.pem\"\nkey = \"DIR/b.key\"\nnames = [\"other.example\"]\n";
+    shop.targets(&format!(
+        "[[target]]\nkind = \"files\"\nnames = [\"other.example\"]\ncombined = \"DIR/certs/{{name}}.pem\"\n{both}"
+    ));
+    let ran = shop.once(1, &["other.example.pem", "another target"]);
+    assert_eq!(ran.err.matches("is left out").count(), 1, "{ran:?}");
+}

@@ -131,3 +131,20 @@ fn a_certificate_that_haproxy_refuses_is_not_left_half_taken() {
     assert_eq!(once(Protocol::Https, port, "shop.example", &shop.path("roots.pem")).unwrap(), first);
     drop(haproxy);
 }
+
+#[test]
+fn a_haproxy_socket_that_never_accepts_is_given_up_in_time_and_the_agent_can_be_stopped() {
+    let targets = BY_SOCKET.replace("check = [\"haproxy\", \"-c\", \"-f\", \"DIR/haproxy.cfg\"]\n", "time_limit = 1\n");
+    let shop = Shop::with_targets(&["shop.example"], &targets);
+    // Two wait to be accepted for ever; the next would be made to wait for them.
+    let _deaf = std::os::unix::net::UnixListener::bind(shop.path("haproxy.sock")).unwrap();
+    let begun = std::time::Instant::now();
+    for _ in 0..4 {
+        shop.once(1, &["haproxy.sock does not answer"]);
+    }
+    assert!(begun.elapsed().as_secs() < 30);
+    let mut agent = shop.agent_command(&["agent"]).spawn().unwrap();
+    within(20, "it tried", || shop.read("agent.err").contains("does not answer").then_some(()));
+    Command::new("kill").arg(agent.id().to_string()).status().unwrap();
+    within(10, "stopped", || agent.try_wait().unwrap());
+}
