@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -165,8 +165,28 @@ fn refusal(url: &str, parts: &http::response::Parts, body: &[u8]) -> Result<Prob
     }
 }
 
-/// Seconds only: no known CA sends the date form with a refusal, and reading it needs a clock.
+/// Seconds, or a date (RFC 9110 section 10.2.3): how far off that is, the answer's own Date says.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    u64::from_str(text.trim()).ok().map(Duration::from_secs)
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let wait = text(RETRY_AFTER)?;
+    let until =
+        || httpdate::parse_http_date(wait).ok()?.duration_since(httpdate::parse_http_date(text(DATE)?).ok()?).ok();
+    u64::from_str(wait).ok().map(Duration::from_secs).or_else(until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ca_may_say_how_long_to_wait_in_seconds_or_by_a_date() {
+        let headers = |wait: &'static str| {
+            let date = (DATE, HeaderValue::from_static("Sun, 22 Nov 2026 09:00:00 GMT"));
+            HeaderMap::from_iter([date, (RETRY_AFTER, HeaderValue::from_static(wait))])
+        };
+        assert_eq!(retry_after(&headers(" 120 ")), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after(&headers("Sun, 22 Nov 2026 10:30:00 GMT")), Some(Duration::from_secs(5400)));
+        assert_eq!(retry_after(&headers("Sun, 22 Nov 2026 08:00:00 GMT")), None);
+        assert_eq!(retry_after(&headers("soon")), None);
+    }
 }

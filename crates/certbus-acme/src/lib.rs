@@ -27,7 +27,7 @@ pub use dns::exec::ExecHook;
 pub use dns::httpreq::{HTTPREQ_KEYS, HttpReq};
 pub use dns::propagation::Propagation;
 pub use dns::rfc2136::{Rfc2136, TsigAlgorithm, TsigKey};
-pub use error::{IssueError, Problem, Subproblem, innermost};
+pub use error::{IssueError, Problem, Subproblem, innermost, text_of};
 pub use key::{CertificateKey, KeyError};
 pub use solver::bucket::{Bucket, BucketPlace};
 pub use solver::dns01::{Dns01, Dns01Provider};

@@ -70,11 +70,17 @@ impl SqliteFile {
             return Err(fault("there is no such file; `certbus init` makes it".into()));
         }
         let options = connect_options(path).create_if_missing(create);
+        let (opened, looked_at) = (path.to_owned(), path.to_owned());
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
             .max_lifetime(REOPEN)
-            // After a full disk even a rollback may have failed: such a connection is not used again.
-            .before_acquire(|connection, _| async move { Ok(!connection.is_in_transaction()) }.boxed())
+            .after_connect(move |connection, _| remember_file(connection, mark(&opened)).boxed())
+            // After a full disk even a rollback may have failed: such a connection is not used again. Nor is one to a file
+            // that was moved away: what is written there is lost.
+            .before_acquire(move |connection, _| {
+                let here = mark(&looked_at);
+                async move { Ok(!connection.is_in_transaction() && remembered_file(connection).await? == here) }.boxed()
+            })
             .connect_lazy_with(options);
         let file = Self { path: Arc::new(path.to_owned()), pool };
         let mut connection = file.pool.acquire().await.map_err(|e| file.fault(&e))?;
@@ -135,6 +141,21 @@ impl SqliteFile {
         let _ = std::fs::remove_file(&probe);
         written.is_err_and(|e| e.kind() == std::io::ErrorKind::StorageFull)
     }
+}
+
+/// What tells a file from another in its place, as far as 31 bits do; 0 if there is none.
+fn mark(path: &Path) -> i32 {
+    let inode = std::fs::metadata(path).map_or(0, |found| std::os::unix::fs::MetadataExt::ino(&found));
+    i32::try_from(inode & 0x7fff_ffff).unwrap_or_default()
+}
+
+/// Which file a connection was opened to stands in its own temporary schema.
+async fn remember_file(connection: &mut SqliteConnection, mark: i32) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA temp.user_version = {mark}"))).execute(connection).await.map(drop)
+}
+
+async fn remembered_file(connection: &mut SqliteConnection) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar("PRAGMA temp.user_version").fetch_one(connection).await
 }
 
 fn connect_options(path: &Path) -> SqliteConnectOptions {

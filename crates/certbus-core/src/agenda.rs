@@ -13,7 +13,7 @@ use crate::id::{CertificateId, Hash, PublicKey};
 use crate::name::{DnsName, NameSet};
 use crate::plan::{self, Due};
 use crate::time::{Span, Timestamp};
-use crate::work::Work;
+use crate::work::{LONGEST_WAIT, Work};
 
 /// However due it seems, nothing is renewed more often by itself: a clock that is wrong by months, or a CA whose windows
 /// are always in the past, must not become an endless loop of orders.
@@ -50,6 +50,8 @@ pub enum Why {
     Claimed(String),
     /// The CA would refuse it.
     Scarce(Scarce),
+    /// The CA has said that it takes no orders of this account.
+    Limited(String),
     /// It was renewed so many times in so long already, and is due again.
     TooOften(u32, Duration),
 }
@@ -65,16 +67,18 @@ pub fn agenda(
 ) -> Agenda {
     let mut agenda = Agenda::default();
     let failing = failing_names(work, now);
+    // A time further off than anybody waits is of a clock that is wrong.
+    let ahead = |until: &Timestamp| *until > now && *until <= now.plus(LONGEST_WAIT);
     let mut budgets: HashMap<String, Budget> = HashMap::new();
     let mut past = None;
     for due in plan::all_due(catalog, work, chain, now) {
         let id = due.request.certificate;
         let mut wait = |due, until, why| agenda.waiting.push(Waiting { due, until, why });
-        if let Some(claim) = work.claim(id).filter(|claim| claim.by != me && claim.until > now) {
+        if let Some(claim) = work.claim(id, now).filter(|claim| claim.by != me) {
             wait(due, claim.until, Why::Claimed(claim.by.clone()));
             continue;
         }
-        if let Some(until) = due.not_before.filter(|until| *until > now) {
+        if let Some(until) = due.not_before.filter(ahead) {
             wait(due, until, Why::Failed);
             continue;
         }
@@ -92,6 +96,10 @@ pub fn agenda(
                 continue;
             }
             if let Some((ca, limits)) = ca_of(&due.request) {
+                if let Some(until) = work.limited(&ca).filter(ahead) {
+                    wait(due, until, Why::Limited(ca));
+                    continue;
+                }
                 let past = || work.ordered().iter().filter(|ordered| ordered.ca == ca);
                 let (names, exempt) = (NameSet::new(&due.request.names), exemption(catalog, work, &due, now));
                 let budget = budgets.entry(ca.clone()).or_insert_with(|| Budget::new(limits, past()));
@@ -165,6 +173,7 @@ impl fmt::Display for Why {
             Self::NameFailed(name) => write!(f, "another certificate failed for {name}"),
             Self::Claimed(by) => write!(f, "it is being issued by `{by}`"),
             Self::Scarce(scarce) => scarce.fmt(f),
+            Self::Limited(ca) => write!(f, "{ca} takes no orders of this account before (rateLimited)"),
             Self::TooOften(count, per) => write!(
                 f,
                 "it was ordered {count} times in {} and is due again; look at the clock of this machine and at the CA's window",

@@ -55,6 +55,8 @@ pub struct Ordered {
     pub at: Timestamp,
     /// The CA's name in the settings.
     pub ca: String,
+    /// The CA's URL of it.
+    pub order: String,
     /// For what.
     pub names: NameSet,
     /// What it did not count against.
@@ -242,7 +244,9 @@ mod tests {
     }
 
     fn past(count: usize, name: impl Fn(usize) -> String, exempt: Exempt) -> Vec<Ordered> {
-        (0..count).map(|n| Ordered { at: at(0), ca: "le".into(), names: names(&name(n)), exempt }).collect()
+        (0..count)
+            .map(|n| Ordered { at: at(0), ca: "le".into(), order: n.to_string(), names: names(&name(n)), exempt })
+            .collect()
     }
 
     #[test]

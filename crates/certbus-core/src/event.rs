@@ -202,6 +202,10 @@ pub struct IssuanceFailed {
     /// The name whose control could not be shown, if that was it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<DnsName>,
+    /// The CA (its name in the issuing settings) that takes no orders at all of this account before `retry_at`, if that was
+    /// it (`rateLimited`, RFC 8555 section 6.6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited: Option<String>,
 }
 
 /// The issuing settings changed.

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::budget::{Exempt, MEMORY, Ordered};
 use crate::catalog::{Catalog, Place};
@@ -13,6 +14,12 @@ use crate::id::CertificateId;
 use crate::name::NameSet;
 use crate::time::Timestamp;
 
+/// No claim is made for longer, clocks that differ a little included.
+pub const LONGEST_CLAIM: Duration = Duration::from_secs(600);
+
+/// However long a CA asks to wait, it is asked again after this.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(7 * 86400);
+
 /// The work of a tenant.
 #[derive(Clone, Debug, Default)]
 pub struct Work {
@@ -23,7 +30,12 @@ pub struct Work {
     failures: HashMap<CertificateId, (Place, IssuanceFailed)>,
     windows: HashMap<CertificateId, (Place, RenewalWindowChanged)>,
     config: Option<(Place, ConfigUpdated)>,
+    /// Orders of the last days, and the events that say so: a snapshot keeps them, or limits would be forgotten with it.
     ordered: VecDeque<Ordered>,
+    placed: HashMap<String, Place>,
+    ended: HashMap<String, Place>,
+    /// Until when a CA takes no orders of its account.
+    limited: HashMap<String, Timestamp>,
     /// Open orders that need their challenges no more, by URL.
     unneeded: HashMap<String, Place>,
     records: HashMap<String, (Place, RecordClaimed)>,
@@ -40,7 +52,7 @@ impl Work {
                 self.claims.insert(e.certificate, (place, e.clone()));
             }
             Event::OrderPlaced(e) => {
-                self.remember(time, e);
+                self.remember(place, time, e);
                 self.orders.entry(e.certificate).or_default().push((place, e.clone()));
             }
             Event::ChallengesChanged(e) if e.needed => drop(self.unneeded.remove(&e.order)),
@@ -49,6 +61,9 @@ impl Work {
             Event::RecordClaimed(e) => drop(self.records.insert(e.record.clone(), (place, e.clone()))),
             Event::OrderEnded(e) => {
                 self.unneeded.remove(&e.order);
+                if self.placed.contains_key(&e.order) {
+                    self.ended.insert(e.order.clone(), place);
+                }
                 if let Some(open) = self.orders.get_mut(&e.certificate) {
                     open.retain(|(_, placed)| placed.order != e.order);
                     if open.is_empty() {
@@ -64,6 +79,10 @@ impl Work {
                 self.windows.insert(e.certificate, (place, e.clone()));
             }
             Event::IssuanceFailed(e) => {
+                if let Some(ca) = &e.limited {
+                    let until = self.limited.entry(ca.clone()).or_default();
+                    *until = e.retry_at.min(time.plus(LONGEST_WAIT)).max(*until);
+                }
                 self.failures.insert(e.certificate, (place, e.clone()));
                 self.claims.remove(&e.certificate);
             }
@@ -80,22 +99,24 @@ impl Work {
         }
     }
 
-    fn remember(&mut self, at: Timestamp, placed: &OrderPlaced) {
+    fn remember(&mut self, place: Place, at: Timestamp, placed: &OrderPlaced) {
         let in_window = self.window(placed.certificate).is_some_and(|window| window.start <= at);
         let exempt = match placed.reason {
             Reason::New => Exempt::Nothing,
             _ if in_window => Exempt::Everything,
             _ => Exempt::AllButNames,
         };
-        while self.ordered.front().is_some_and(|first| first.at < at.minus(MEMORY)) {
+        while let Some(first) = self.ordered.front().filter(|first| first.at < at.minus(MEMORY)) {
+            self.placed.remove(&first.order);
+            self.ended.remove(&first.order);
             self.ordered.pop_front();
         }
-        let (ca, names) = (placed.ca.clone(), NameSet::new(&placed.names));
-        self.ordered.push_back(Ordered { at, ca, names, exempt });
+        let (ca, order, names) = (placed.ca.clone(), placed.order.clone(), NameSet::new(&placed.names));
+        self.placed.insert(order.clone(), place);
+        self.ordered.push_back(Ordered { at, ca, order, names, exempt });
     }
 
-    /// Orders of the last days, as far back as CAs count ([`MEMORY`]) and as this fold has seen: a snapshot has none that
-    /// are ended.
+    /// Orders of the last days, as far back as CAs count ([`MEMORY`]).
     pub fn ordered(&self) -> &VecDeque<Ordered> {
         &self.ordered
     }
@@ -122,9 +143,10 @@ impl Work {
         self.requested.values().map(|(_, request)| request).find(|request| NameSet::new(&request.names) == *names)
     }
 
-    /// The last claim on a managed certificate.
-    pub fn claim(&self, id: CertificateId) -> Option<&IssuanceClaimed> {
-        self.claims.get(&id).map(|(_, claim)| claim)
+    /// The claim on a managed certificate that stands at `now`. One that reaches further than claims are made for is of a
+    /// clock that is wrong, and holds nobody up.
+    pub fn claim(&self, id: CertificateId, now: Timestamp) -> Option<&IssuanceClaimed> {
+        self.claims.get(&id).map(|(_, claim)| claim).filter(|claim| stands(claim.until, now))
     }
 
     /// The open orders whose challenges may be looked at any time.
@@ -139,9 +161,14 @@ impl Work {
             && self.orders.get(&id).is_some_and(|open| open.iter().any(|(_, placed)| placed.order == order))
     }
 
-    /// Who changes a record at the moment.
-    pub fn record_claim(&self, record: &str) -> Option<&RecordClaimed> {
-        self.records.get(record).map(|(_, claim)| claim)
+    /// Until when a CA takes no orders of its account, if it has said so.
+    pub fn limited(&self, ca: &str) -> Option<Timestamp> {
+        self.limited.get(ca).copied()
+    }
+
+    /// Who changes a record at `now`, as [`Work::claim`].
+    pub fn record_claim(&self, record: &str, now: Timestamp) -> Option<&RecordClaimed> {
+        self.records.get(record).map(|(_, claim)| claim).filter(|claim| stands(claim.until, now))
     }
 
     /// The order of a managed certificate that nobody has ended, the oldest if there are several.
@@ -182,6 +209,8 @@ impl Work {
             Event::Statement(_) | Event::Unknown(_) => true,
             Event::CertificateRequested(e) => at(self.requested.get(&e.certificate), place),
             Event::IssuanceClaimed(e) => at(self.claims.get(&e.certificate), place),
+            Event::OrderPlaced(e) if self.placed.get(&e.order) == Some(&place) => true,
+            Event::OrderEnded(e) => self.ended.get(&e.order) == Some(&place),
             Event::OrderPlaced(e) => {
                 self.orders.get(&e.certificate).is_some_and(|open| open.iter().any(|(found, _)| *found == place))
             }
@@ -192,5 +221,78 @@ impl Work {
             Event::ConfigUpdated(_) => at(self.config.as_ref(), place),
             _ => false,
         }
+    }
+}
+
+fn stands(until: Timestamp, now: Timestamp) -> bool {
+    until > now && until <= now.plus(LONGEST_CLAIM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::OrderEnded;
+    use crate::id::{Hash, RingId};
+    use crate::seal::{OpeningKey, Purpose, SealedKey, seal};
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_seconds(1_800_000_000).plus(Duration::from_secs(seconds))
+    }
+
+    fn id(number: u8) -> CertificateId {
+        CertificateId::from_bytes([number; 8])
+    }
+
+    fn placed(number: u8) -> Event {
+        let (ring, spki) = (RingId::from_bytes([1; 8]), Hash::of(b"spki"));
+        let purpose = Purpose::CertificateKey { tenant: "default", ring, certificate: id(number), spki };
+        let sealed = seal(&OpeningKey::from_secret(&[1; 32]).unwrap().public(), purpose, b"key").unwrap();
+        Event::OrderPlaced(Arc::new(OrderPlaced {
+            certificate: id(number),
+            attempt: 1,
+            reason: Reason::New,
+            ca: "ca".into(),
+            account: "account".into(),
+            order: format!("order {number}"),
+            names: vec![crate::name::DnsName::parse("shop.example").unwrap()],
+            csr: String::new(),
+            spki,
+            key: SealedKey { ring, sealed },
+            challenges: vec![],
+        }))
+    }
+
+    fn ended(number: u8) -> Event {
+        Event::OrderEnded(OrderEnded { certificate: id(number), order: format!("order {number}"), version: None })
+    }
+
+    #[test]
+    fn a_snapshot_keeps_what_cas_count_for_seven_days_and_it_folds_to_the_same_without_open_orders() {
+        const DAY: u64 = 86400;
+        let story = [(0, placed(1)), (0, ended(1)), (5 * DAY, placed(2)), (5 * DAY, ended(2)), (8 * DAY, placed(3))];
+        let place = |seq: usize| Place { seq: seq as u64 + 1, index: 0 };
+        let mut work = Work::default();
+        for (seq, (time, event)) in story.iter().enumerate() {
+            work.apply(place(seq), at(*time), event);
+        }
+        let live: Vec<usize> = (0..story.len()).filter(|seq| work.is_live(place(*seq), &story[*seq].1)).collect();
+        assert_eq!(live, [2, 3, 4], "the first is older than anybody counts");
+        let mut again = Work::default();
+        live.iter().for_each(|seq| again.apply(place(*seq), at(story[*seq].0), &story[*seq].1));
+        assert_eq!(again.ordered(), work.ordered());
+        assert!(again.open_order(id(2)).is_none() && again.open_order(id(3)).is_some());
+    }
+
+    #[test]
+    fn a_claim_of_a_clock_that_is_far_ahead_holds_nobody_up() {
+        let mut work = Work::default();
+        let mut claim = |until| {
+            let claimed = IssuanceClaimed { certificate: id(1), attempt: 1, by: "ahead".into(), until };
+            work.apply(Place { seq: 1, index: 0 }, at(0), &Event::IssuanceClaimed(claimed));
+            work.claim(id(1), at(0)).is_some()
+        };
+        assert!(claim(at(60)));
+        assert!(!claim(at(0)));
+        assert!(!claim(at(365 * 86400)));
     }
 }

@@ -101,7 +101,7 @@ impl OrderChallenges<'_> {
             let decide = move |view: &View| {
                 let now = clock::now();
                 // A claim of this very order was left by a process that is gone: whoever goes on with the order has it.
-                let theirs = view.work.record_claim(&record).filter(|claim| claim.until > now && claim.by != order);
+                let theirs = view.work.record_claim(&record, now).filter(|claim| claim.by != order);
                 if let Some(claim) = theirs {
                     return Ok((Vec::new(), Claim::Until(claim.until)));
                 }
@@ -134,7 +134,7 @@ impl OrderChallenges<'_> {
         let scope = Scope::Record(claim.record.clone());
         let back = RecordClaimed { until: Timestamp::default(), ..claim };
         let given = self.manager.record_about(StreamKind::Work, scope, move |view| {
-            let mine = view.work.record_claim(&back.record).is_some_and(|claim| claim.by == back.by);
+            let mine = view.work.record_claim(&back.record, clock::now()).is_some_and(|claim| claim.by == back.by);
             Ok((if mine { vec![Event::RecordClaimed(back.clone())] } else { Vec::new() }, ()))
         });
         if let Err(error) = given.await {

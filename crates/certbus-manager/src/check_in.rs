@@ -4,18 +4,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use certbus_acme::innermost;
+use certbus_acme::{innermost, text_of};
 use certbus_core::id::LogId;
 use certbus_core::time::{Span, Timestamp};
+use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+use crate::issuing::Secret;
 
 /// The alert that fires when a round is missed.
 pub const ALERT: &str = "CertBusRenewalMissed";
 
 const USUAL_DEADLINE: Duration = Duration::from_secs(48 * 3600);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Alertmanager lists all its silences.
+const LARGEST_ANSWER: usize = 1 << 24;
 const A_YEAR: Duration = Duration::from_secs(365 * 86400);
 
 /// Alertmanager takes the start of a silence that has passed as its own now: clocks may differ this much.
@@ -25,9 +30,9 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckInSettings {
-    /// A URL that is fetched: whoever serves it knows the deadline.
+    /// A URL that is fetched: whoever serves it knows the deadline. Masked, since most have a token in them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
+    pub url: Option<Secret>,
     /// The base URL of an Alertmanager: `CertBusRenewalMissed` fires there unless a round puts it off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alertmanager: Option<String>,
@@ -47,11 +52,12 @@ pub struct CheckInError {
 impl CheckInSettings {
     /// What is wrong with them, if anything is.
     pub(crate) fn problem(&self) -> Option<String> {
-        let is_url = |url: &String| url.starts_with("http://") || url.starts_with("https://");
-        [("url", &self.url), ("alertmanager", &self.alertmanager)].into_iter().find_map(|(key, value)| {
-            let bad = value.as_ref().filter(|value| !is_url(value))?;
-            Some(format!("check_in.{key} is `{bad}`; write an http:// or https:// URL"))
-        })
+        let is_url = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+        let url = self.url.as_ref().is_none_or(|url| is_url(url.expose().expose_secret()));
+        let alertmanager = self.alertmanager.as_deref().is_none_or(is_url);
+        // Not quoted: a URL may hold a token.
+        let bad = [("url", url), ("alertmanager", alertmanager)].into_iter().find(|(_, good)| !good);
+        bad.map(|(key, _)| format!("check_in.{key} is no URL; write an http:// or https:// URL"))
     }
 
     /// Reports a round of the tenant's log that ended at `now`.
@@ -65,10 +71,10 @@ impl CheckInSettings {
             Ok(client) => client,
             Err(error) => return vec![CheckInError { place: "any place".into(), why: error.to_string() }],
         };
-        if let Some(url) = &self.url
-            && let Err(why) = fetch(client.get(url)).await
+        if let Some(url) = self.url.as_ref().map(Secret::expose)
+            && let Err(why) = fetch(client.get(url.expose_secret())).await
         {
-            failed.push(CheckInError { place: host(url), why });
+            failed.push(CheckInError { place: host(url.expose_secret()), why });
         }
         if let Some(base) = &self.alertmanager {
             let switch = Switch { client, base: base.trim_end_matches('/'), tenant, log: log.to_string() };
@@ -174,7 +180,7 @@ async fn fetch(request: reqwest::RequestBuilder) -> Result<String, String> {
     // The URL may hold a token: the error's own words would quote it.
     let answer = request.send().await.map_err(|error| innermost(&error.without_url()))?;
     let status = answer.status();
-    let body = answer.text().await.unwrap_or_default();
+    let body = text_of(answer, LARGEST_ANSWER).await.unwrap_or_default();
     let said: String = body.chars().take(200).collect();
     if status.is_success() { Ok(body) } else { Err(format!("HTTP {status}: {said}")) }
 }

@@ -18,12 +18,14 @@ use certbus_core::id::{CertificateId, Hash, StreamKind};
 use certbus_core::name::NameSet;
 use certbus_core::plan::{self, Due};
 use certbus_core::seal::{Purpose, SealedKey, seal};
+use certbus_core::work::LONGEST_WAIT;
 use certbus_core::x509::ParsedChain;
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::challenges::{OrderChallenges, planned};
 use crate::clock;
 use crate::issuers::Issuers;
+use crate::issuing::SettingsError;
 use crate::manager::{ManageError, Manager, every_ca};
 use crate::tenant::View;
 
@@ -31,8 +33,8 @@ use crate::tenant::View;
 /// that. It only saves work: two who go on with one order harm nothing (invariant 3).
 const CLAIM: Duration = Duration::from_secs(60);
 
-/// However long a CA asks to wait, it is asked again after this.
-const LONGEST_WAIT: Duration = Duration::from_secs(7 * 86400);
+/// What is kept of a problem's words: a batch has room for so much, and a person no use for more.
+const LONGEST_PROBLEM: usize = 4000;
 
 /// A chain that is not what was ordered is fetched in this many attempts.
 const FETCHES: u32 = 3;
@@ -95,13 +97,18 @@ impl Manager {
             result = work => result,
             never = self.hold_claim(due) => match never {},
         };
-        if let Err(error) = &result {
-            // What went wrong first is what a person is told.
-            if let Err(unkept) = self.fail(due, error).await {
+        let Err(error) = result else { return result };
+        let first = issuers.settings().ca_name(due.request.ca.as_deref()).ok();
+        match self.fail(due, first, &error).await {
+            // Somebody else has issued meanwhile: what went wrong here is of no account.
+            Ok(true) => self.outcome(&due.request).await,
+            Ok(false) => Err(error),
+            Err(unkept) => {
                 tracing::warn!(certificate = %due.request.certificate, "the failure could not be kept: {unkept}");
+                // What went wrong first is what a person is told.
+                Err(error)
             }
         }
-        result
     }
 
     async fn claim(&self, due: &Due) -> Result<Start, ManageError> {
@@ -116,7 +123,7 @@ impl Manager {
             if view.work.request(id).is_none() {
                 return Err(ManageError::UnknownCertificate(id));
             }
-            if let Some(claim) = view.work.claim(id).filter(|claim| claim.by != me && claim.until > now) {
+            if let Some(claim) = view.work.claim(id, now).filter(|claim| claim.by != me) {
                 return Err(ManageError::Claimed { id, by: claim.by.clone(), until: claim.until });
             }
             let newest = view.catalog.newest(id);
@@ -141,7 +148,7 @@ impl Manager {
             tokio::time::sleep(CLAIM / 2).await;
             let me = self.identity().name.clone();
             let held = self.record_for(StreamKind::Work, id, move |view| {
-                let mine = view.work.claim(id).is_some_and(|claim| claim.by == me);
+                let mine = view.work.claim(id, clock::now()).is_some_and(|claim| claim.by == me);
                 let (by, until) = (me.clone(), clock::now().plus(CLAIM));
                 let claim = Event::IssuanceClaimed(IssuanceClaimed { certificate: id, attempt, by, until });
                 Ok((if mine { vec![claim] } else { Vec::new() }, ()))
@@ -268,6 +275,11 @@ impl Manager {
         replaces: Option<Arc<Version>>,
         progress: Progress<'_>,
     ) -> Result<Outcome, ManageError> {
+        let now = clock::now();
+        let limited = self.view().await?.work.limited(name);
+        if let Some(until) = limited.filter(|until| *until > now && *until <= now.plus(LONGEST_WAIT)) {
+            return Err(ManageError::Limited { ca: name.to_owned(), until, wait: until.since(now) });
+        }
         let ca = issuers.ca(name).await?;
         if let Ca::Acme(acme) = &*ca {
             let unanswered = issuers.caa().check(acme, &due.request.names, due.request.challenge).await?;
@@ -275,7 +287,7 @@ impl Manager {
                 tracing::warn!("nobody answered who may sign for {}; ordering nevertheless", unanswered.join(", "));
             }
         }
-        match self.place_order(due, name, &ca, replaces, progress).await? {
+        match self.place_order(due, issuers, (name, &ca), replaces, progress).await? {
             Placed::Order(placed, order) => {
                 self.finish(due, issuers, &ca, &placed, Open { order: *order, left: Vec::new() }, progress).await
             }
@@ -350,8 +362,8 @@ impl Manager {
     async fn place_order(
         &self,
         due: &Due,
-        ca_name: &str,
-        ca: &Ca,
+        issuers: &Issuers,
+        (ca_name, ca): (&str, &Ca),
         replaces: Option<Arc<Version>>,
         progress: Progress<'_>,
     ) -> Result<Placed, ManageError> {
@@ -423,7 +435,15 @@ impl Manager {
             return Ok(Placed::Overtaken);
         };
         crash::at(Step::Placed);
-        let order = if placed.order == order.url { order } else { ca.resume(&placed.order, request.challenge).await? };
+        if placed.order == order.url {
+            return Ok(Placed::Order(placed, Box::new(order)));
+        }
+        // Another manager's may be at another CA.
+        let gone = || SettingsError {
+            line: None,
+            what: format!("the order {} is of a CA or account that is gone", placed.order),
+        };
+        let order = issuers.ca_of(&placed).await?.ok_or_else(gone)?.resume(&placed.order, request.challenge).await?;
         Ok(Placed::Order(placed, Box::new(order)))
     }
 
@@ -472,22 +492,29 @@ impl Manager {
         .await
     }
 
-    async fn fail(&self, due: &Due, error: &ManageError) -> Result<(), ManageError> {
+    /// Keeps a failure on `work`, unless somebody else has issued meanwhile: says so then.
+    async fn fail(&self, due: &Due, ca: Option<String>, error: &ManageError) -> Result<bool, ManageError> {
         if matches!(error, ManageError::Claimed { .. } | ManageError::UnknownCertificate(_) | ManageError::NoRecipient)
         {
-            return Ok(());
+            return Ok(false);
         }
-        let asked = error.retry_after();
-        let wait = asked.unwrap_or_default().min(LONGEST_WAIT).max(plan::retry_delay(due.attempt));
+        let wait = error.retry_after().unwrap_or_default().min(LONGEST_WAIT).max(plan::retry_delay(due.attempt));
+        let (id, known) = (due.request.certificate, due.newest);
         let failed = IssuanceFailed {
-            certificate: due.request.certificate,
+            certificate: id,
             attempt: due.attempt,
-            problem: problem(error),
+            problem: shortened(problem(error)),
             retry_at: clock::now().plus(wait),
             name: error.failed_name().cloned(),
+            limited: ca.and_then(|ca| error.limited_ca(&ca, &due.request.names)),
         };
-        let id = due.request.certificate;
-        self.record_for(StreamKind::Work, id, move |_| Ok((vec![Event::IssuanceFailed(failed.clone())], ()))).await
+        self.record_for(StreamKind::Work, id, move |view| {
+            let newest = view.catalog.newest(id).map(|version| version.fingerprint);
+            let (wanted, overtaken) = (view.work.request(id).is_some(), newest.is_some() && newest != known);
+            let failed = (wanted && !overtaken).then(|| Event::IssuanceFailed(failed.clone()));
+            Ok((failed.into_iter().collect(), wanted && overtaken))
+        })
+        .await
     }
 }
 
@@ -498,6 +525,14 @@ impl Manager {
 pub fn on_demand(view: &View, id: CertificateId) -> Result<Due, ManageError> {
     let request = view.work.request(id).ok_or(ManageError::UnknownCertificate(id))?;
     Ok(plan::on_demand(&view.catalog, &view.work, &view.certs, request, clock::now()))
+}
+
+fn shortened(mut words: String) -> String {
+    if let Some((cut, _)) = words.char_indices().nth(LONGEST_PROBLEM) {
+        words.truncate(cut);
+        words.push_str(" …");
+    }
+    words
 }
 
 /// What is kept on `work` of a failure: the words of the CA or of a server, but nothing that a user's program

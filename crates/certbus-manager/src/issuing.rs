@@ -191,6 +191,9 @@ impl Issuing {
         if let Some(s3) = &mut shown.s3 {
             mask(&mut s3.secret_access_key);
         }
+        if let Some(check_in) = &mut shown.check_in {
+            mask(&mut check_in.url);
+        }
         shown
     }
 
@@ -226,6 +229,10 @@ impl Issuing {
         if let Some(s3) = &mut self.s3 {
             let old = before.s3.as_ref().and_then(|s3| s3.secret_access_key.as_ref());
             restore("s3.secret_access_key".into(), &mut s3.secret_access_key, old);
+        }
+        if let Some(check_in) = &mut self.check_in {
+            let old = before.check_in.as_ref().and_then(|check_in| check_in.url.as_ref());
+            restore("check_in.url".into(), &mut check_in.url, old);
         }
         match missing {
             None => Ok(()),

@@ -29,9 +29,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// And at most this often, however busy the log is.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a look may ask CAs for renewal windows.
-const WINDOWS_WITHIN: Duration = Duration::from_secs(60);
-
 /// What is another manager's to begin with is left to it for this long.
 const OTHERS_TURN: Duration = Duration::from_secs(45);
 
@@ -132,7 +129,10 @@ impl Keeper {
             tokio::select! {
                 () = &mut stop => break,
                 () = tokio::time::sleep_until(at) => {
-                    self.look_and_say().await;
+                    tokio::select! {
+                        () = &mut stop => break,
+                        () = self.look_and_say() => {}
+                    }
                     self.start();
                     looked = Some(Instant::now());
                     at = Instant::now() + LOOK_EVERY;
@@ -187,12 +187,7 @@ impl Keeper {
         }
         self.manager.say_alive().await?;
         if let Some(issuers) = self.issuers.clone() {
-            // A CA that answers slowly must not keep what is due waiting: the rest is asked for at the next look.
-            match tokio::time::timeout(WINDOWS_WITHIN, self.manager.refresh_windows(&issuers, &mut self.windows)).await
-            {
-                Ok(asked) => asked?,
-                Err(_) => tracing::warn!("renewal windows: a CA answers slowly, not all were read"),
-            }
+            self.manager.refresh_windows(&issuers, &mut self.windows).await?;
         }
         let Some(issuers) = &self.issuers else { return Ok(()) };
         let agenda = self.manager.agenda(issuers.settings(), clock::now()).await?;
@@ -256,8 +251,10 @@ impl Keeper {
 
     async fn check_in(&mut self) {
         let Some(issuers) = &self.issuers else { return };
+        // One that fails is not tried at each look either.
+        self.checked_in = Some(Instant::now());
         match self.manager.check_in(issuers.settings()).await {
-            Ok(problems) if problems.is_empty() => self.checked_in = Some(Instant::now()),
+            Ok(problems) if problems.is_empty() => {}
             Ok(problems) => problems.iter().for_each(|problem| tracing::warn!("{problem}")),
             Err(error) => tracing::warn!("no check-in: {error}"),
         }

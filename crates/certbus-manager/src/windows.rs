@@ -21,6 +21,9 @@ const AT_ONCE: usize = 32;
 /// A CA that offers no renewal windows is asked again after this: it may learn to.
 const NO_WINDOWS: Duration = Duration::from_secs(86400);
 
+/// A CA that answers slowly must not keep what is due waiting.
+const WITHIN: Duration = Duration::from_secs(60);
+
 /// Asked again after this long where a CA did not answer.
 const AFTER_FAILURE: Duration = Duration::from_secs(3600);
 
@@ -76,11 +79,18 @@ impl Manager {
         let asked = futures::stream::iter(wanted)
             .map(|(request, version)| async move { (version, self.refresh_window(&request, issuers).await) });
         let mut asked = std::pin::pin!(asked.buffer_unordered(AT_ONCE));
-        while let Some((version, wait)) = asked.next().await {
-            windows.next.insert(version, now.plus(wait?.unwrap_or(AFTER_FAILURE)));
-        }
+        let all = async {
+            while let Some((version, wait)) = asked.next().await {
+                windows.next.insert(version, now.plus(wait?.unwrap_or(AFTER_FAILURE)));
+            }
+            Ok(())
+        };
+        let outcome = tokio::time::timeout(WITHIN, all).await;
         windows.save();
-        Ok(())
+        outcome.unwrap_or_else(|_| {
+            tracing::warn!("renewal windows: a CA answers slowly, the rest is asked for at the next look");
+            Ok(())
+        })
     }
 
     /// Asks for the renewal window of the newest version, wherever it may have been issued. How long until it may be asked

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::ca::PlannedChallenge;
 use crate::dns::api::{Key, Words, check_words, hide, optional, word};
-use crate::error::innermost;
+use crate::error::{innermost, text_of};
 use crate::solver::SolverError;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -101,7 +101,7 @@ impl HttpReq {
         if status.is_success() {
             return Ok(());
         }
-        let said = answer.text().await.unwrap_or_default();
+        let said = text_of(answer, 4 * LONGEST_QUOTE).await.unwrap_or_default();
         let said: String = said.trim().chars().take(LONGEST_QUOTE).collect();
         let login = matches!(status.as_u16(), 401 | 403);
         let next = match login {

@@ -57,10 +57,11 @@ impl Bucket {
                 ),
             });
         }
-        if let Some(endpoint) = place.endpoint.as_deref().filter(|url| url.parse::<http::Uri>().map_or(true, no_url)) {
-            return Err(SolverError::Settings {
-                what: format!("`{endpoint}` is no URL of an S3; write https://s3.example.com"),
-            });
+        if place.endpoint.as_deref().is_some_and(|url| url.parse::<http::Uri>().map_or(true, no_url)) {
+            // Not quoted: somebody may have written a secret into it.
+            let what = "s3.endpoint is no URL of an S3; write https://s3.example.com, and the keys as s3.access_key_id and \
+                        s3.secret_access_key";
+            return Err(SolverError::Settings { what: what.into() });
         }
         Ok(Self { place, client: OnceCell::new() })
     }
@@ -170,7 +171,8 @@ const PERMANENT: [&str; 6] = [
 ];
 
 fn no_url(url: http::Uri) -> bool {
-    !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none_or(str::is_empty)
+    let login = url.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none_or(str::is_empty) || login
 }
 
 impl fmt::Debug for BucketPlace {
@@ -197,7 +199,13 @@ mod tests {
             keys: Some(("id".into(), "hush".into())),
         };
         assert!(!format!("{:?}", Bucket::new(place("shop", None)).unwrap()).contains("hush"));
-        for (bucket, endpoint) in [("s3://shop", None), ("a/b", None), ("", None), ("shop", Some("s3.example.com"))] {
+        for (bucket, endpoint) in [
+            ("s3://shop", None),
+            ("a/b", None),
+            ("", None),
+            ("shop", Some("s3.example.com")),
+            ("shop", Some("https://id:hush@s3.example.com")),
+        ] {
             assert!(Bucket::new(place(bucket, endpoint)).is_err(), "{bucket} {endpoint:?}");
         }
     }

@@ -24,6 +24,8 @@ use crate::solver::SolverError;
 use crate::solver::bucket::Bucket;
 
 pub(crate) const FOLDER: &str = ".well-known/acme-challenge";
+/// How long a port that is taken is waited for.
+const OTHERS_HAVE_IT: Duration = Duration::from_secs(5);
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How HTTP-01 is answered.
@@ -89,7 +91,7 @@ impl Listener {
         let mut running = self.running.lock().await;
         self.write(|tokens| tokens.insert(planned.token.clone(), planned.key_authorization.clone()));
         if running.is_none() {
-            let listener = TcpListener::bind(self.address).await.map_err(|cause| self.explain(cause))?;
+            let listener = self.bind().await.map_err(|cause| self.explain(cause))?;
             *running = Some(tokio::spawn(serve(listener, self.tokens.clone())));
         }
         Ok(())
@@ -107,6 +109,19 @@ impl Listener {
             let _ = task.await;
         }
         Ok(())
+    }
+
+    /// Another process of ours (`cert mk` beside `serve`) has the port for moments only.
+    async fn bind(&self) -> io::Result<TcpListener> {
+        let until = tokio::time::Instant::now() + OTHERS_HAVE_IT;
+        loop {
+            match TcpListener::bind(self.address).await {
+                Err(cause) if cause.kind() == ErrorKind::AddrInUse && tokio::time::Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                bound => return bound,
+            }
+        }
     }
 
     fn write<T>(&self, change: impl FnOnce(&mut HashMap<String, String>) -> T) -> T {

@@ -12,7 +12,7 @@ use reqwest::redirect::Policy;
 use crate::ca::PlannedChallenge;
 use crate::dns::lookup;
 use crate::dns::propagation::Propagation;
-use crate::error::innermost;
+use crate::error::{innermost, text_of};
 use crate::solver::http01::{FOLDER, Http01};
 use crate::solver::{SolverError, Solvers};
 
@@ -134,10 +134,7 @@ async fn fetch(planned: &PlannedChallenge, at: SocketAddr) -> Result<(), Fetch> 
             status.as_u16()
         )));
     }
-    if answer.content_length().is_some_and(|length| length > LARGEST_ANSWER as u64) {
-        return Err(Fetch::Other(format!("{last} answers something long, not the token; see what serves it")));
-    }
-    let text = answer.text().await.map_err(|error| Fetch::Other(innermost(&error)))?;
+    let text = text_of(answer, LARGEST_ANSWER).await.map_err(|error| Fetch::Other(innermost(&error)))?;
     match text.trim_end() == planned.key_authorization {
         true => Ok(()),
         false => Err(Fetch::Other(format!("{last} answers something else than the token; see what serves it"))),

@@ -77,3 +77,23 @@ async fn one_watch_tells_of_a_file_that_is_gone_and_goes_on_when_it_is_back() {
     }
     assert_eq!(seen, [first, second], "the same watch, no gap and no repeat");
 }
+
+#[tokio::test]
+async fn nothing_is_written_to_a_file_that_was_moved_away_or_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, away) = (folder.path().join("log.db"), folder.path().join("away.db"));
+    let (mut world, first) = World::new(StreamKind::Certs);
+    let log = SqliteFile::open(&path, true).await.unwrap().stream("default/certs");
+    log.append(first.expected(), first.clone()).await.unwrap();
+    let second = world.append(vec![]);
+    for suffix in ["", "-wal", "-shm"] {
+        let name = |path: &std::path::Path| std::path::PathBuf::from(format!("{}{suffix}", path.display()));
+        let _ = std::fs::rename(name(&path), name(&away));
+    }
+    let lost = log.append(second.expected(), second.clone()).await;
+    assert!(matches!(lost, Err(certbus_bus::AppendError::Log(certbus_bus::LogError::Unavailable { .. }))), "{lost:?}");
+    let other = SqliteFile::open(&path, true).await.unwrap();
+    let replaced = log.append(second.expected(), second.clone()).await;
+    assert!(replaced.is_err(), "{replaced:?}");
+    assert_eq!(other.streams().await.unwrap(), Vec::<String>::new());
+}

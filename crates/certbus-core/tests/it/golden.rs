@@ -99,6 +99,7 @@ fn history(stream: StreamKind) -> Vec<u8> {
                 problem: "urn:ietf:params:acme:error:dns: no such name".into(),
                 retry_at: world.now,
                 name: None,
+                limited: None,
             }),
             Event::OrderEnded(OrderEnded {
                 certificate,
@@ -213,29 +214,49 @@ fn later_work() -> Vec<u8> {
             problem: "urn:ietf:params:acme:error:dns: no such name".into(),
             retry_at: world.now,
             name: Some(DnsName::parse("example.com").unwrap()),
+            limited: None,
         }),
     ]);
-    [first, second]
-        .iter()
-        .map(|b| String::from_utf8(b.bytes().to_vec()).unwrap())
-        .collect::<Vec<_>>()
-        .join("\n")
-        .into_bytes()
+    text_of(&[first, second])
+}
+
+/// And after its second.
+fn latest_work() -> Vec<u8> {
+    let (mut world, first) = World::new(StreamKind::Work);
+    let second = world.append(vec![Event::IssuanceFailed(IssuanceFailed {
+        certificate: CertificateId::from_bytes([1; 8]),
+        attempt: 2,
+        problem: "the CA refused: too many new orders recently (rateLimited)".into(),
+        retry_at: world.now,
+        name: None,
+        limited: Some("letsencrypt".into()),
+    })]);
+    text_of(&[first, second])
+}
+
+fn text_of(batches: &[Batch]) -> Vec<u8> {
+    let texts = batches.iter().map(|batch| String::from_utf8(batch.bytes().to_vec()).unwrap());
+    texts.collect::<Vec<_>>().join("\n").into_bytes()
 }
 
 #[test]
 fn what_came_to_work_later_reads_as_it_did_and_is_written_as_it_was() {
-    let bytes = stored("work.2.log", later_work);
-    let text = String::from_utf8(bytes.clone()).unwrap();
-    let mut kinds = Vec::new();
-    for batch in certbus_core::snapshot::batches_of(&bytes).unwrap() {
-        for event in batch.events().unwrap() {
-            assert!(text.contains(&event.encode()), "{} is encoded as it was", event.kind());
-            kinds.push(event.kind().to_owned());
+    let files = [
+        ("work.2.log", stored("work.2.log", later_work), &["ChallengesChanged", "RecordClaimed", "IssuanceFailed"][..]),
+        ("work.3.log", stored("work.3.log", latest_work), &["IssuanceFailed"]),
+    ];
+    for (file, bytes, wanted) in files {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        let mut kinds = Vec::new();
+        for batch in certbus_core::snapshot::batches_of(&bytes).unwrap() {
+            for event in batch.events().unwrap() {
+                assert!(text.contains(&event.encode()), "{} is encoded as it was", event.kind());
+                kinds.push(event.kind().to_owned());
+            }
         }
+        kinds.retain(|kind| kind != "Statement");
+        assert_eq!(kinds, wanted, "{file}");
     }
-    kinds.retain(|kind| kind != "Statement");
-    assert_eq!(kinds, ["ChallengesChanged", "RecordClaimed", "IssuanceFailed"]);
 }
 
 #[test]

@@ -267,6 +267,15 @@ impl ManagerCommand {
                 for (ca, entry) in &issuing.ca {
                     let what = if entry.directory == "internal" { "root key" } else { "account" };
                     output::line(format!("  the {what} of the CA {ca}"));
+                    if entry.eab_key.is_some() {
+                        output::line(format!("  the external account key of the CA {ca}"));
+                    }
+                }
+                if issuing.s3.as_ref().is_some_and(|s3| s3.secret_access_key.is_some()) {
+                    output::line("  the access key of the S3 bucket");
+                }
+                if issuing.check_in.as_ref().is_some_and(|check_in| check_in.url.is_some()) {
+                    output::line("  the URL of the check-in");
                 }
                 if let Some(dns01) = &issuing.dns01 {
                     output::line(format!("  the credentials of the DNS provider {}", dns01.provider));

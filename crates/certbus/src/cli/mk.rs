@@ -8,13 +8,13 @@ use certbus_core::id::CertificateId;
 use certbus_core::name::{DnsName, NameSet};
 use certbus_core::spec::{Challenge, KeyType};
 use certbus_manager::Issuers;
-use certbus_manager::check::Plan;
+use certbus_manager::check::{Finding, Level, Plan};
 use certbus_manager::issue::on_demand;
-use certbus_manager::{Issuing, ManageError, View, clock};
+use certbus_manager::{Issuing, ManageError, Manager, View, clock};
 use clap::Args;
 
 use super::cert::print_outcome;
-use super::exit::Mistake;
+use super::exit::{Found, Mistake};
 use super::renew::issue_due;
 use super::{check, output};
 use crate::settings::Settings;
@@ -133,9 +133,7 @@ impl Mk {
             wanted.push(read().with_context(|| format!("{} line {}", file.display(), number + 1))?);
         }
         if self.dry_run {
-            wanted.iter().for_each(|one| output::line(NameSet::new(&one.names).to_string()));
-            output::line(format!("dry run: nothing of these {} was ordered", wanted.len()));
-            return Ok(());
+            return self.rehearse(&manager, issuing, settings, &wanted).await;
         }
         let issuers = Issuers::new(issuing, &settings.solvers())?;
         let ids = manager.request_all(wanted).await?;
@@ -145,6 +143,38 @@ impl Mk {
             missing.map(|id| on_demand(&view, id)).collect::<Result<Vec<_>, _>>()?
         };
         issue_due(&manager, &issuers, due).await
+    }
+
+    /// Says what stands in the way of each, and orders nothing.
+    async fn rehearse(
+        &self,
+        manager: &Manager,
+        issuing: Issuing,
+        settings: &Settings,
+        wanted: &[CertificateRequested],
+    ) -> Result<()> {
+        let issuers = Issuers::new(issuing, &settings.solvers())?;
+        let mut bad = 0;
+        for one in wanted {
+            let plan = Plan { names: &one.names, challenge: one.challenge, ca: self.ca.as_deref() };
+            let found = manager.check(&plan, &issuers).await?;
+            let says = |finding: &&Finding| finding.level != Level::Ok;
+            bad += usize::from(found.iter().any(|finding| finding.level == Level::Problem));
+            let names = NameSet::new(&one.names);
+            match found.iter().any(|finding| finding.level == Level::Problem) {
+                true => output::problem(names.to_string()),
+                false => output::done(names.to_string()),
+            }
+            found
+                .iter()
+                .filter(says)
+                .for_each(|finding| output::line(format!("  {}: {}", finding.about, finding.what)));
+        }
+        output::line(format!("dry run: nothing of these {} was ordered", wanted.len()));
+        match bad {
+            0 => Ok(()),
+            bad => bail!(Found::new(format!("{bad} of {} would fail", wanted.len()))),
+        }
     }
 
     fn wanted(&self, names: Vec<DnsName>, challenge: Challenge) -> CertificateRequested {

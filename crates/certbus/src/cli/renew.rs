@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use certbus_core::agenda::{Agenda, Waiting};
+use certbus_core::agenda::{Agenda, Waiting, Why};
 use certbus_core::id::CertificateId;
 use certbus_core::name::NameSet;
 use certbus_core::plan::{self, Due};
@@ -73,7 +73,12 @@ impl Renewable {
                 output::line(format!("{} {}", one.request.certificate, NameSet::new(&one.request.names)));
             }
         }
-        if self.renew_first || self.renew_all { issue_due(&manager, &issuers, due).await } else { Ok(()) }
+        if !(self.renew_first || self.renew_all) {
+            return Ok(());
+        }
+        let outcome = issue_due(&manager, &issuers, due).await;
+        check_in(&manager, &issuers).await?;
+        outcome
     }
 }
 
@@ -85,10 +90,7 @@ impl Renew {
             manager.refresh_windows(&issuers, &mut windows(&settings.data)).await?;
             let outcome =
                 issue_due(&manager, &issuers, ready(manager.agenda(issuers.settings(), clock::now()).await?)).await;
-            // That rounds are made is one thing, how they end another: a certificate that is overdue is not hidden here.
-            for problem in manager.check_in(issuers.settings()).await? {
-                output::remark(format!("warning: {problem}"));
-            }
+            check_in(&manager, &issuers).await?;
             return outcome;
         };
         let due = on_demand(&*manager.view().await?, id)?;
@@ -96,6 +98,14 @@ impl Renew {
         print_outcome(&outcome);
         Ok(())
     }
+}
+
+/// That rounds are made is one thing, how they end another: a certificate that is overdue is not hidden here.
+async fn check_in(manager: &Manager, issuers: &Issuers) -> Result<()> {
+    for problem in manager.check_in(issuers.settings()).await? {
+        output::remark(format!("warning: {problem}"));
+    }
+    Ok(())
 }
 
 /// Where the times of the next questions for renewal windows are kept.
@@ -149,7 +159,11 @@ fn bar(count: usize) -> ProgressBar {
 fn ready(agenda: Agenda) -> Vec<Due> {
     for Waiting { due, until, why } in agenda.waiting {
         let id = due.request.certificate;
-        output::remark(format!("{id} waits until {until}: {why}; `cert renew {id}` tries now"));
+        let now = match why {
+            Why::Claimed(_) | Why::Limited(_) => String::new(),
+            _ => format!("; `cert renew {id}` tries now"),
+        };
+        output::remark(format!("{id} waits until {until}: {why}{now}"));
     }
     agenda.ready
 }

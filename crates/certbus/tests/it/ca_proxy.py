@@ -3,7 +3,7 @@
     ca_proxy.py PEBBLE_DIRECTORY CERTIFICATE KEY      prints its own directory URL
 
 POST /fault with one of these, and `at` (a step of STEPS) and `times` (absent: always); POST /fault {} ends them all.
-    {"problem": KIND, "status": 403, "retry_after": 60}    a problem document of RFC 8555
+    {"problem": KIND, "status": 403, "retry_after": 60, "about": NAME}    a problem document of RFC 8555
     {"answer": TEXT, "status": 200, "type": "text/html"}   something else
     {"redirect": URL}    {"hang": true}    {"cut": true}   half an answer, then the connection ends
     {"same": true}       for newOrder: the same names are given the same order while it is open, as Boulder does
@@ -127,7 +127,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
         if step == "finalize" and payload:
             state["csr"] = unpack(json.loads(payload)["csr"])
         if "problem" in fault:
-            problem = {"type": "urn:ietf:params:acme:error:" + fault["problem"], "detail": "a word of the CA"}
+            problem = {"type": "urn:ietf:params:acme:error:" + fault["problem"], "detail": ("a word of the CA " * fault.get("words", 1) + fault.get("about", "")).strip()}
             wait = [("Retry-After", str(fault["retry_after"]))] if "retry_after" in fault else []
             kind = [("Content-Type", "application/problem+json")]
             return self.answer(fault.get("status", 403), json.dumps(problem).encode(), kind + wait + self.nonce())

@@ -122,7 +122,9 @@ fn every_problem_type_is_told_in_the_cas_words_with_the_next_step_and_mends_itse
     assert_eq!(eventually("served", || openssl(port, &name, &roots).ok()), first);
     let mut newest = first;
     for (kind, at, status, next) in PROBLEMS {
-        ca.refused(&id, json!({ "at": at, "problem": kind, "status": status }), &["a word of the CA", kind, next]);
+        // Were it not about this name, no order of the account would be placed for a while.
+        let fault = json!({ "at": at, "problem": kind, "status": status, "about": name });
+        ca.refused(&id, fault, &["a word of the CA", kind, next]);
         assert_eq!(openssl(port, &name, &roots).unwrap(), newest, "served as before {kind}");
         newest = ca.healed(&id, kind);
         eventually("the renewal is served", || openssl(port, &name, &roots).ok().filter(|seen| *seen == newest));
@@ -159,6 +161,15 @@ fn a_rate_limit_is_waited_out_as_long_as_the_ca_says_at_pebble() {
     });
     let wait = failed.last().unwrap().retry_at.since(certbus_manager::clock::now()).as_secs();
     assert!((7000..=7200).contains(&wait), "{wait}");
+    // It was not about these names: no other order of the account is placed meanwhile.
+    let placed = ca.shop.count("OrderPlaced");
+    let another = fresh("bind.test");
+    ca.shop.fails(
+        &["cert", "mk", "--subdomain", &another, "--challenge", "dns-01"],
+        1,
+        &["takes no orders of this account before"],
+    );
+    assert_eq!(ca.shop.count("OrderPlaced"), placed);
     // The whole story, in the CA's words too, also of what was removed.
     let story = ca.shop.ok(&["cert", "explain", &id]).out;
     for word in ["requested for", "/my-order/", "a word of the CA (rateLimited)", "tried again after", "by CN=Pebble"] {
@@ -191,6 +202,41 @@ fn answers_that_are_no_answers_of_a_ca_are_named_and_leave_all_as_it_was_at_pebb
         }
         ca.healed(&id, at);
     }
+}
+
+#[test]
+fn a_ca_that_is_verbose_is_cut_short_and_waited_for_like_any_other_at_pebble() {
+    let ca = Faulty::new();
+    let (_, id, _) = ca.made();
+    // More than a batch of the log could hold.
+    ca.refused(&id, json!({ "at": "newOrder", "problem": "serverInternal", "status": 500, "words": 25_000 }), &[]);
+    assert_eq!(ca.shop.count("IssuanceFailed"), 1);
+    let failed = ca.shop.events().into_iter().find_map(|event| match event {
+        certbus_core::event::Event::IssuanceFailed(failed) => Some(failed),
+        _ => None,
+    });
+    let problem = failed.unwrap().problem;
+    assert!(
+        problem.contains("a word of the CA") && problem.ends_with('…') && problem.len() < 5000,
+        "{}",
+        problem.len()
+    );
+    ca.healed(&id, "verbosity");
+}
+
+#[test]
+fn an_attempt_that_fails_after_another_has_issued_is_of_no_account_at_pebble() {
+    let ca = Faulty::new();
+    let (_, id, _) = ca.made();
+    ca.fault(&json!({ "at": "newOrder", "hang": true }));
+    let late = ca.shop.command(&["cert", "renew", &id]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("it asks", || (ca.shop.count("IssuanceClaimed") >= 2).then_some(()));
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    ca.fault(&json!({}));
+    let version = ca.healed(&id, "nothing yet");
+    let late = Ran::from(late.wait_with_output().unwrap());
+    assert!(late.code == 0 && late.out.contains(&version), "{late:?}");
+    assert_eq!(ca.shop.count("IssuanceFailed"), 0);
 }
 
 #[test]

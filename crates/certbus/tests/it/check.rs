@@ -57,6 +57,10 @@ fn no_address_and_a_web_server_that_answers_otherwise_are_problems_before_pebble
     let (shop, _turn) = shop_for("PEBBLE");
     with_resolver(&shop);
     let lost = fresh("nowhere.http.test");
+    std::fs::write(shop.path("each"), format!("{lost}\n{}\n", fresh("http.test"))).unwrap();
+    let each = ["cert", "mk", "--each", shop.path("each").to_str().unwrap(), "--dry-run"].map(str::to_owned);
+    let each = shop.fails(&each.each_ref().map(String::as_str), 10, &["1 of 2 would fail"]).out;
+    assert!(each.contains(&format!("✗ {lost}\n  http-01: ")) && each.contains("nothing of these 2"), "{each}");
     let found = shop.fails(&["cert", "check", &lost], 10, &["1 to mend"]);
     assert!(found.out.contains(&format!("✗ http-01: {lost} has no address in DNS")), "{}", found.out);
     // The folder is not what is served.

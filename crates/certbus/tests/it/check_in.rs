@@ -136,6 +136,11 @@ fn a_url_is_fetched_after_each_round_and_one_that_fails_spoils_nothing_but_is_na
     shop.ok(&["cert", "renew", "--due"]);
     shop.ok(&["serve", "--once"]);
     assert_eq!(ear.heard().len(), 2);
+    // The line that README gives for cron.
+    shop.ok(&["cert", "renewable", "--renew-all"]);
+    assert_eq!(ear.heard().len(), 3);
+    let shown = shop.ok(&["conf", "display"]).out;
+    assert!(shown.contains("[check_in]") && !shown.contains("s3cr3t"), "{shown}");
     assert!(ear.heard()[0].starts_with("GET /ping/s3cr3t HTTP/1.1\r\n"), "{:?}", ear.heard());
     let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     check_in(&shop, &format!("url = \"http://{taken}/ping/s3cr3t\""));
@@ -145,4 +150,5 @@ fn a_url_is_fetched_after_each_round_and_one_that_fails_spoils_nothing_but_is_na
     let bad = shop.ok(&["conf", "display", "--reveal"]).out.replace("http://", "ftp://");
     let ran = shop.run_with_input(&["conf", "update"], &bad);
     assert!(ran.code == 2 && ran.err.contains("check_in.url") && ran.err.contains("https://"), "{ran:?}");
+    assert!(!ran.err.contains("s3cr3t"), "{ran:?}");
 }
