@@ -194,8 +194,8 @@ def many(work, count):
             some = min(count, 200)
             wall, cpu, said = run([CACHE / "bin" / "certmagic-many", DIRECTORY, API_ROOT, PORT, str(some),
                                    f"magic.{STAMP}.http.test"], made(work / "certmagic"), timeout=120)
-            seconds = float(re.search(r"seconds (\S+)", said).group(1))
-            rates["certmagic"] = [(some / seconds, cpu * count / some)]
+            seconds, issued = re.search(r"seconds (\S+) issued (\d+)", said).groups()
+            rates["certmagic"] = [(int(issued) / float(seconds), cpu * count / int(issued))]
         except (subprocess.TimeoutExpired, SystemExit) as why:
             print(f"  not measured: CertMagic: {why}")
     else:
