@@ -91,6 +91,7 @@ impl Agent {
                 tokio::spawn(async move { this.round(number, true).await })
             })
             .collect();
+        self.keep_log();
         let mut rounds = Vec::new();
         for (task, target) in running.into_iter().zip(&self.targets) {
             rounds.push(task.await.unwrap_or_else(|_| Err(AgentError::Stopped(target.name.clone())))?);
@@ -146,15 +147,23 @@ impl Agent {
     /// Keeps in `agent.json` how the log is doing.
     async fn listen(&self, notifier: &Notifier) {
         loop {
-            let log = Some(self.client.status().log).filter(LogHealth::is_trouble).map(|log| log.to_string());
-            let news = self.state().log != log;
-            if news {
-                self.state().log = log;
-                self.save(&self.state());
+            if self.keep_log() {
                 notifier.say(&format!("STATUS={}", self.summary()));
             }
             tokio::time::sleep(LISTEN).await;
         }
+    }
+
+    /// Says whether that is news.
+    fn keep_log(&self) -> bool {
+        let log = Some(self.client.status().log).filter(LogHealth::is_trouble).map(|log| log.to_string());
+        let mut state = self.state();
+        let news = state.log != log;
+        if news {
+            state.log = log;
+            self.save(&state);
+        }
+        news
     }
 
     /// One target, for as long as nobody says stop.
@@ -168,11 +177,15 @@ impl Agent {
         let mut changes = self.client.changes();
         let mut ready = Some(ready);
         let mut all = true;
+        let mut compare = Instant::now();
         loop {
             changes.mark_unchanged();
+            if all {
+                compare = Instant::now() + COMPARE_ALL;
+            }
             let round = self.round(number, all).await?;
             for failure in &round.failures {
-                tracing::error!(target = %round.target, "{failure}; tried again in {} s", self.wait(number).as_secs());
+                tracing::error!(target = %round.target, "{failure}; tried again in {} s", self.retry(number).unwrap_or_default().as_secs());
             }
             if round.written > 0 || !round.failures.is_empty() || ready.is_some() {
                 told(self, &round);
@@ -180,16 +193,18 @@ impl Agent {
             if let Some(ready) = ready.take() {
                 ready();
             }
-            let next = self.wait(number);
+            let retry = self.retry(number);
+            let next = retry.map_or(compare, |wait| compare.min(Instant::now() + wait));
             all = tokio::select! {
                 changed = changes.changed() => {
                     if changed.is_err() {
                         return Ok(());
                     }
                     settle(&mut changes).await;
-                    false
+                    // What failed may be any file.
+                    retry.is_some() || Instant::now() >= compare
                 }
-                () = tokio::time::sleep(next) => true,
+                () = tokio::time::sleep_until(next) => true,
                 _ = stopped.changed() => return Ok(()),
             };
             if *stopped.borrow() {
@@ -236,11 +251,11 @@ impl Agent {
         }
     }
 
-    /// How long until the next try, or the next look at every file.
-    fn wait(&self, number: usize) -> Duration {
+    /// How long until the next try, if something failed.
+    fn retry(&self, number: usize) -> Option<Duration> {
         let state = self.state();
         let own = self.targets.get(number).and_then(|target| state.targets.get(&target.name));
-        own.and_then(|own| own.next_try).map_or(COMPARE_ALL, |next| next.since(now()))
+        own.and_then(|own| own.next_try).map(|next| next.since(now()))
     }
 
     fn summary(&self) -> String {

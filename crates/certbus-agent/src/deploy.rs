@@ -149,8 +149,11 @@ impl Round {
         if differ.is_empty() && !state.reload_owed {
             return Ok(());
         }
-        let mut swap = Swap::begin(journal, differ.iter().map(paths)).map_err(DeployError::Journal)?;
-        let new = self.stage(work, access, &differ, &mut swap, found);
+        let (mut swap, left_out) = Swap::begin(journal, differ.iter().map(paths)).map_err(DeployError::Journal)?;
+        let blocked: HashSet<usize> = left_out.iter().map(|(set, _)| *set).collect();
+        self.failures.extend(left_out.into_iter().map(|(_, error)| DeployError::Write(error)));
+        let free = differ.iter().enumerate().filter(|(set, _)| !blocked.contains(set));
+        let new = self.stage(work, access, free, &mut swap, found);
         // What lies there already was put there by a round that did not come to write down whether it was told of.
         let held = found.deployed.iter().map(|(id, _)| *id).collect::<HashSet<_>>();
         owed.extend(differ.iter().filter(|live| held.contains(&live.version().certificate)).flat_map(paths));
@@ -185,17 +188,17 @@ impl Round {
     }
 
     /// Opens, compares and stages; says what is now beside its place. One certificate's failure leaves the others.
-    fn stage(
+    fn stage<'l>(
         &mut self,
         work: &Work<'_>,
         access: Access,
-        differ: &[Arc<Live>],
+        differ: impl Iterator<Item = (usize, &'l Arc<Live>)>,
         swap: &mut Swap,
         found: &mut Found,
     ) -> Vec<(CertificateId, Deployed)> {
         let target = work.target;
         let mut new = Vec::new();
-        for (set, live) in differ.iter().enumerate() {
+        for (set, live) in differ {
             let version = live.version();
             let paths = target.layout.paths(version);
             let contents = match contents(work.client, target, live) {

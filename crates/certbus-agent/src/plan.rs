@@ -47,6 +47,8 @@ pub(crate) fn plan(
     lies: impl Fn(CertificateId) -> bool,
     taken: &mut Taken,
 ) -> Plan {
+    // What this target does not want any more is free for another.
+    taken.retain(|_, writer| *writer != number);
     let templates = target.layout.templates();
     let mut meant = served;
     meant.retain(|live| target.select.takes(&live.version().names));

@@ -58,19 +58,29 @@ pub struct FileError {
 
 impl Swap {
     /// Writes the journal: from here on these files may be staged. `sets` are the files of each certificate. Companions
-    /// that no journal knows of go first: an old file that an ended swap did not come to remove must not come back.
-    pub(crate) fn begin(journal: &Path, sets: impl Iterator<Item = Vec<PathBuf>>) -> Result<Self, FileError> {
-        let step = |path: PathBuf| {
+    /// that no journal knows of go first: an old file that an ended swap did not come to remove must not come back. A set
+    /// where they cannot go is left out, and told of.
+    pub(crate) fn begin(
+        journal: &Path,
+        sets: impl Iterator<Item = Vec<PathBuf>>,
+    ) -> Result<(Self, Vec<(usize, FileError)>), FileError> {
+        let place = |path: PathBuf| {
             for companion in [staged(&path), old(&path)] {
-                remove(&companion).map_err(fault(&companion))?;
+                remove(&companion).map_err(fault(&path))?;
             }
             Ok(Place { existed: path.symlink_metadata().is_ok(), path, staged: false })
         };
-        let sets: Vec<Vec<Place>> =
-            sets.map(|paths| paths.into_iter().map(step).collect()).collect::<Result<_, FileError>>()?;
+        let (mut kept, mut left_out) = (Vec::new(), Vec::new());
+        for (number, paths) in sets.enumerate() {
+            kept.push(paths.into_iter().map(place).collect::<Result<Vec<Place>, _>>().unwrap_or_else(|error| {
+                left_out.push((number, error));
+                Vec::new()
+            }));
+        }
+        let sets = kept;
         write_durably(journal, |file| Ok(serde_json::to_writer(file, &sets)?)).map_err(fault(journal))?;
         crash::at(Step::Deploying);
-        Ok(Self { journal: journal.to_owned(), sets })
+        Ok((Self { journal: journal.to_owned(), sets }, left_out))
     }
 
     /// Writes the files of certificate number `set` beside their places: all of them or none.

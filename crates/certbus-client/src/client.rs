@@ -98,6 +98,7 @@ impl fmt::Display for LogHealth {
                 f,
                 "log silent: its newest batch is of {since}, and a manager at work writes twice a day; see whether one runs"
             ),
+            Self::Unreachable { cause } if cause.starts_with("log unreachable") => f.write_str(cause),
             Self::Unreachable { cause } => write!(f, "log unreachable: {cause}"),
             Self::Refused { cause, .. } => f.write_str(cause),
         }
@@ -239,6 +240,14 @@ impl Client {
                         self.listen();
                         continue;
                     }
+                    // A watch says nothing while nothing is written: whether the log is back has to be asked.
+                    () = tokio::time::sleep(LOOK_AGAIN), if self.is_unreachable() => {
+                        let cursor = self.state().chain.cursor();
+                        if log.read(cursor, 1).await.is_ok_and(|page| page.batches.is_empty()) {
+                            self.report(LogHealth::Following);
+                        }
+                        continue;
+                    }
                     // A record on disk turned out to be damaged: everything is read again, as after a trimmed place.
                     () = self.opener.damage_found() => Some(Err(LogError::Trimmed { first: 0 })),
                 };
@@ -364,6 +373,15 @@ impl Client {
             }
         })
         .await;
+    }
+
+    fn is_unreachable(&self) -> bool {
+        matches!(*self.health.lock().unwrap_or_else(PoisonError::into_inner), LogHealth::Unreachable { .. })
+    }
+
+    /// Who opens the log for this client says that it cannot be opened.
+    pub fn not_opened(&self, cause: String) {
+        self.report(LogHealth::Unreachable { cause });
     }
 
     /// Says once that a log which is read has become silent.

@@ -15,9 +15,10 @@ use crate::plan::{self, Due};
 use crate::time::{Span, Timestamp};
 use crate::work::{LONGEST_WAIT, Work};
 
-/// However due it seems, nothing is renewed more often by itself: a clock that is wrong by months, or a CA whose windows
-/// are always in the past, must not become an endless loop of orders.
-const OFTEN: [(u32, Duration); 2] = [(2, Duration::from_secs(3600)), (5, Duration::from_secs(86400))];
+/// However due it seems, nothing is issued more often by itself: a clock that is wrong by months, or a CA whose windows are
+/// always in the past, must not become an endless loop of orders. So many in so long, or in so many lives of the version if
+/// that is less: short lives are renewed as often as they need.
+const OFTEN: [(u32, Duration, f64); 2] = [(2, Duration::from_secs(3600), 0.5), (5, Duration::from_secs(86400), 3.0)];
 
 /// All that is due.
 #[derive(Debug, Default)]
@@ -56,13 +57,13 @@ pub enum Why {
     TooOften(u32, Duration),
 }
 
-/// Decides for the manager `me`. `ca_of` says which CA a request goes to, and that CA's limits if it has any.
+/// Decides for the manager `me`. `cas_of` says which CAs a request goes to, in order, with their limits.
 pub fn agenda(
     catalog: &Catalog,
     work: &Work,
     chain: &Chain,
     me: &str,
-    ca_of: impl Fn(&CertificateRequested) -> Option<(String, Limits)>,
+    cas_of: impl Fn(&CertificateRequested) -> Vec<(String, Limits)>,
     now: Timestamp,
 ) -> Agenda {
     let mut agenda = Agenda::default();
@@ -70,7 +71,6 @@ pub fn agenda(
     // A time further off than anybody waits is of a clock that is wrong.
     let ahead = |until: &Timestamp| *until > now && *until <= now.plus(LONGEST_WAIT);
     let mut budgets: HashMap<String, Budget> = HashMap::new();
-    let mut past = None;
     for due in plan::all_due(catalog, work, chain, now) {
         let id = due.request.certificate;
         let mut wait = |due, until, why| agenda.waiting.push(Waiting { due, until, why });
@@ -90,16 +90,17 @@ pub fn agenda(
                 wait(due, until, Why::NameFailed(name));
                 continue;
             }
-            let often = || too_often(past.get_or_insert_with(|| by_names(work)), &due, now);
-            if let Some((until, why)) = (due.reason == Reason::Renewal).then(often).flatten() {
+            if let Some((until, why)) = too_often(catalog, work, &due, now) {
                 wait(due, until, why);
                 continue;
             }
-            if let Some((ca, limits)) = ca_of(&due.request) {
-                if let Some(until) = work.limited(&ca).filter(ahead) {
-                    wait(due, until, Why::Limited(ca));
-                    continue;
-                }
+            let cas = cas_of(&due.request);
+            if let Some((until, ca)) = limited(catalog, work, &due, cas.iter().map(|(ca, _)| ca.as_str()), now) {
+                let ca = ca.to_owned();
+                wait(due, until, Why::Limited(ca));
+                continue;
+            }
+            if let Some((ca, limits)) = cas.into_iter().next() {
                 let past = || work.ordered().iter().filter(|ordered| ordered.ca == ca);
                 let (names, exempt) = (NameSet::new(&due.request.names), exemption(catalog, work, &due, now));
                 let budget = budgets.entry(ca.clone()).or_insert_with(|| Budget::new(limits, past()));
@@ -115,22 +116,34 @@ pub fn agenda(
     agenda
 }
 
-/// When the orders of the last days were placed, the newest first.
-fn by_names(work: &Work) -> HashMap<&NameSet, Vec<Timestamp>> {
-    let mut past: HashMap<&NameSet, Vec<Timestamp>> = HashMap::new();
-    for ordered in work.ordered().iter().rev() {
-        past.entry(&ordered.names).or_default().push(ordered.at);
-    }
-    past
-}
-
-fn too_often(past: &HashMap<&NameSet, Vec<Timestamp>>, due: &Due, now: Timestamp) -> Option<(Timestamp, Why)> {
-    let past = past.get(&NameSet::new(&due.request.names))?;
-    let waits = OFTEN.iter().filter_map(|(count, per)| {
-        let until = past.get(*count as usize - 1)?.plus(*per);
-        (until > now).then_some((until, Why::TooOften(*count, *per)))
+fn too_often(catalog: &Catalog, work: &Work, due: &Due, now: Timestamp) -> Option<(Timestamp, Why)> {
+    let version = catalog.newest(due.request.certificate).filter(|_| due.reason == Reason::Renewal)?;
+    let life = version.not_after.since(version.not_before);
+    let issued: Vec<Timestamp> = work.issued(due.request.certificate).collect();
+    let waits = OFTEN.iter().filter_map(|(count, per, lives)| {
+        let per = (*per).min(life.mul_f64(*lives));
+        let until = issued.get(*count as usize - 1)?.plus(per);
+        // Whatever the reason, it is not waited until the end.
+        let middle = now.plus(version.not_after.since(now) / 2);
+        let until = if version.not_after > now { until.min(middle) } else { until };
+        (until > now && until <= now.plus(per)).then_some((until, Why::TooOften(*count, per)))
     });
     waits.max_by_key(|(until, _)| *until)
+}
+
+/// Until when none of `cas` takes an order for `due`, and the first that does then. Renewals in a CA's own window are exempt.
+pub fn limited<'a>(
+    catalog: &Catalog,
+    work: &Work,
+    due: &Due,
+    cas: impl Iterator<Item = &'a str>,
+    now: Timestamp,
+) -> Option<(Timestamp, &'a str)> {
+    if exemption(catalog, work, due, now) == Exempt::Everything {
+        return None;
+    }
+    let waits: Option<Vec<(Timestamp, &str)>> = cas.map(|ca| Some((work.limited(ca, now)?, ca))).collect();
+    waits?.into_iter().min()
 }
 
 /// Which of several managers begins with a certificate: each finds the same, and each has about as many (rendezvous
@@ -180,5 +193,88 @@ impl fmt::Display for Why {
                 Span::new(*per)
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Place;
+    use crate::event::{Event, OrderEnded, OrderPlaced};
+    use crate::id::StreamKind;
+    use crate::testing::World;
+    use std::sync::Arc;
+
+    const MINUTE: u64 = 60;
+    const DAY: u64 = 86400;
+
+    /// Whether a certificate that lives for `life` seconds and was issued at these times (seconds) waits at `now`.
+    fn waits(life: u64, issued: &[u64], now: u64) -> Option<u64> {
+        let (world, _) = World::new(StreamKind::Certs);
+        let start = world.now;
+        let at = |seconds: u64| start.plus(Duration::from_secs(seconds));
+        let Event::CertificateObtained(made) = world.certificate(1, 1, &["shop.example"])[0].clone() else { panic!() };
+        let (mut catalog, mut work) = (Catalog::default(), Work::default());
+        for (number, seconds) in issued.iter().enumerate() {
+            let place = Place { seq: number as u64 + 2, index: 0 };
+            let version = Hash::of(&[number as u8]);
+            let mut obtained = (*made).clone();
+            (obtained.version, obtained.not_before) = (version, at(*seconds));
+            obtained.not_after = at(seconds + life);
+            let certificate = obtained.certificate;
+            let order = number.to_string();
+            let placed = OrderPlaced {
+                certificate,
+                attempt: 1,
+                reason: Reason::Renewal,
+                ca: "ca".into(),
+                account: String::new(),
+                order: order.clone(),
+                names: obtained.names.clone(),
+                csr: String::new(),
+                spki: obtained.spki,
+                key: obtained.key.clone(),
+                challenges: vec![],
+            };
+            catalog.apply(place, &Event::CertificateObtained(Arc::new(obtained)));
+            work.apply(place, at(*seconds), &Event::OrderPlaced(Arc::new(placed)));
+            let ended = OrderEnded { certificate, order, version: Some(version) };
+            work.apply(place, at(*seconds), &Event::OrderEnded(ended));
+        }
+        let request = CertificateRequested {
+            certificate: made.certificate,
+            names: made.names.clone(),
+            challenge: crate::spec::Challenge::Dns01,
+            key_type: crate::spec::KeyType::P256,
+            ca: None,
+            profile: None,
+        };
+        let due = Due {
+            request,
+            reason: Reason::Renewal,
+            since: start,
+            attempt: 1,
+            not_before: None,
+            newest: None,
+            order: None,
+        };
+        too_often(&catalog, &work, &due, at(now)).map(|(until, _)| until.since(start).as_secs())
+    }
+
+    #[test]
+    fn what_is_due_again_at_once_waits_and_short_lives_are_renewed_as_often_as_they_need() {
+        assert_eq!(waits(90 * DAY, &[0], 1), None, "an incident right after the first is acted on");
+        assert_eq!(waits(90 * DAY, &[0, MINUTE], 2 * MINUTE), Some(60 * MINUTE));
+        assert_eq!(waits(90 * DAY, &[0, MINUTE], 61 * MINUTE), None);
+        let five = [0, 61 * MINUTE, 122 * MINUTE, 183 * MINUTE, 244 * MINUTE];
+        assert_eq!(waits(90 * DAY, &five, 5 * 61 * MINUTE), Some(DAY));
+        // Renewed at two thirds of 75 seconds, and of 7 hours, for ever.
+        for life in [75, 7 * 60 * MINUTE] {
+            let issued: Vec<u64> = (0..20).map(|n| n * life * 2 / 3).collect();
+            assert_eq!(waits(life, &issued, 20 * life * 2 / 3), None, "{life}");
+        }
+        // Even so nothing is let expire: half of what is left is waited for at most.
+        assert_eq!(waits(1000, &[0, 100], 200), Some(500));
+        assert_eq!(waits(1000, &[900, 900], 1000), Some(1400));
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::CertificateId;
 use crate::name::{DnsName, NameSet};
 use crate::time::{Span, Timestamp};
 
@@ -55,6 +56,8 @@ pub struct Ordered {
     pub at: Timestamp,
     /// The CA's name in the settings.
     pub ca: String,
+    /// For which managed certificate.
+    pub certificate: CertificateId,
     /// The CA's URL of it.
     pub order: String,
     /// For what.
@@ -245,7 +248,14 @@ mod tests {
 
     fn past(count: usize, name: impl Fn(usize) -> String, exempt: Exempt) -> Vec<Ordered> {
         (0..count)
-            .map(|n| Ordered { at: at(0), ca: "le".into(), order: n.to_string(), names: names(&name(n)), exempt })
+            .map(|n| Ordered {
+                at: at(0),
+                ca: "le".into(),
+                certificate: CertificateId::from_bytes([1; 8]),
+                order: n.to_string(),
+                names: names(&name(n)),
+                exempt,
+            })
             .collect()
     }
 

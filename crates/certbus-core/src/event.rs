@@ -202,10 +202,15 @@ pub struct IssuanceFailed {
     /// The name whose control could not be shown, if that was it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<DnsName>,
-    /// The CA (its name in the issuing settings) that takes no orders at all of this account before `retry_at`, if that was
-    /// it (`rateLimited`, RFC 8555 section 6.6).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limited: Option<String>,
+}
+
+/// A CA takes no orders of the account for a while (`rateLimited`, RFC 8555 section 6.6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountLimited {
+    /// The CA's name in the issuing settings.
+    pub ca: String,
+    /// Until then.
+    pub until: Timestamp,
 }
 
 /// The issuing settings changed.
@@ -233,6 +238,7 @@ pub enum Event {
     RecordClaimed(RecordClaimed),
     RenewalWindowChanged(RenewalWindowChanged),
     IssuanceFailed(IssuanceFailed),
+    AccountLimited(AccountLimited),
     ConfigUpdated(ConfigUpdated),
     /// A kind or format of a newer program. Kept as it is; a critical one stops the reader.
     Unknown(UnknownEvent),
@@ -311,6 +317,7 @@ impl Event {
             Self::RecordClaimed(_) => "RecordClaimed",
             Self::RenewalWindowChanged(_) => "RenewalWindowChanged",
             Self::IssuanceFailed(_) => "IssuanceFailed",
+            Self::AccountLimited(_) => "AccountLimited",
             Self::ConfigUpdated(_) => "ConfigUpdated",
             Self::Unknown(unknown) => &unknown.kind,
             Self::Dropped => DROPPED,
@@ -332,6 +339,7 @@ impl Event {
             Self::OrderEnded(data) => line("OrderEnded", true, Some(data)),
             Self::ChallengesChanged(data) => line("ChallengesChanged", false, Some(data)),
             Self::RecordClaimed(data) => line("RecordClaimed", false, Some(data)),
+            Self::AccountLimited(data) => line("AccountLimited", false, Some(data)),
             Self::RenewalWindowChanged(data) => line("RenewalWindowChanged", false, Some(data)),
             Self::IssuanceFailed(data) => line("IssuanceFailed", false, Some(data)),
             Self::ConfigUpdated(data) => line("ConfigUpdated", true, Some(data)),
@@ -369,6 +377,7 @@ impl Event {
             "RecordClaimed" => Self::RecordClaimed(payload(&kind, data)?),
             "RenewalWindowChanged" => Self::RenewalWindowChanged(payload(&kind, data)?),
             "IssuanceFailed" => Self::IssuanceFailed(payload(&kind, data)?),
+            "AccountLimited" => Self::AccountLimited(payload(&kind, data)?),
             "ConfigUpdated" => Self::ConfigUpdated(payload(&kind, data)?),
             _ => Self::Unknown(UnknownEvent { kind, format, critical }),
         })

@@ -102,6 +102,7 @@ pub fn about(event: &Event) -> Option<CertificateId> {
         Event::Statement(_)
         | Event::Alive
         | Event::RecordClaimed(_)
+        | Event::AccountLimited(_)
         | Event::ConfigUpdated(_)
         | Event::Unknown(_)
         | Event::Dropped => return None,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::budget::{Exempt, MEMORY, Ordered};
 use crate::catalog::{Catalog, Place};
 use crate::event::{
-    CertificateRequested, ConfigUpdated, Event, IssuanceClaimed, IssuanceFailed, OrderPlaced, Reason, RecordClaimed,
-    RenewalWindowChanged,
+    AccountLimited, CertificateRequested, ConfigUpdated, Event, IssuanceClaimed, IssuanceFailed, OrderPlaced, Reason,
+    RecordClaimed, RenewalWindowChanged,
 };
 use crate::id::CertificateId;
 use crate::name::NameSet;
@@ -19,6 +19,16 @@ pub const LONGEST_CLAIM: Duration = Duration::from_secs(600);
 
 /// However long a CA asks to wait, it is asked again after this.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(7 * 86400);
+
+/// How many of the times at which a certificate was issued are known.
+const ISSUED: usize = 5;
+
+/// The events of an order that snapshots keep, though it may be ended.
+#[derive(Clone, Debug)]
+struct Remembered {
+    placed: Place,
+    ended: Option<Place>,
+}
 
 /// The work of a tenant.
 #[derive(Clone, Debug, Default)]
@@ -32,10 +42,10 @@ pub struct Work {
     config: Option<(Place, ConfigUpdated)>,
     /// Orders of the last days, and the events that say so: a snapshot keeps them, or limits would be forgotten with it.
     ordered: VecDeque<Ordered>,
-    placed: HashMap<String, Place>,
-    ended: HashMap<String, Place>,
-    /// Until when a CA takes no orders of its account.
-    limited: HashMap<String, Timestamp>,
+    remembered: HashMap<(CertificateId, String), Remembered>,
+    /// When the versions of a certificate were obtained, the newest last.
+    issued: HashMap<CertificateId, VecDeque<Timestamp>>,
+    limited: HashMap<String, (Place, AccountLimited)>,
     /// Open orders that need their challenges no more, by URL.
     unneeded: HashMap<String, Place>,
     records: HashMap<String, (Place, RecordClaimed)>,
@@ -61,8 +71,15 @@ impl Work {
             Event::RecordClaimed(e) => drop(self.records.insert(e.record.clone(), (place, e.clone()))),
             Event::OrderEnded(e) => {
                 self.unneeded.remove(&e.order);
-                if self.placed.contains_key(&e.order) {
-                    self.ended.insert(e.order.clone(), place);
+                if let Some(remembered) = self.remembered.get_mut(&(e.certificate, e.order.clone())) {
+                    remembered.ended = Some(place);
+                    if e.version.is_some() {
+                        let issued = self.issued.entry(e.certificate).or_default();
+                        issued.push_back(time);
+                        if issued.len() > ISSUED {
+                            issued.pop_front();
+                        }
+                    }
                 }
                 if let Some(open) = self.orders.get_mut(&e.certificate) {
                     open.retain(|(_, placed)| placed.order != e.order);
@@ -79,13 +96,10 @@ impl Work {
                 self.windows.insert(e.certificate, (place, e.clone()));
             }
             Event::IssuanceFailed(e) => {
-                if let Some(ca) = &e.limited {
-                    let until = self.limited.entry(ca.clone()).or_default();
-                    *until = e.retry_at.min(time.plus(LONGEST_WAIT)).max(*until);
-                }
                 self.failures.insert(e.certificate, (place, e.clone()));
                 self.claims.remove(&e.certificate);
             }
+            Event::AccountLimited(e) => drop(self.limited.insert(e.ca.clone(), (place, e.clone()))),
             Event::ConfigUpdated(e) => self.config = Some((place, e.clone())),
             // A removal is said on both streams: here it ends what was wanted.
             Event::CertificateRemoved(e) => {
@@ -93,7 +107,11 @@ impl Work {
                 self.failures.remove(&e.certificate);
                 self.windows.remove(&e.certificate);
                 self.claims.remove(&e.certificate);
-                self.orders.remove(&e.certificate);
+                // One that was open is of no account any more: a snapshot would open it again.
+                for (_, open) in self.orders.remove(&e.certificate).unwrap_or_default() {
+                    self.remembered.remove(&(e.certificate, open.order.clone()));
+                }
+                self.issued.remove(&e.certificate);
             }
             _ => {}
         }
@@ -107,13 +125,13 @@ impl Work {
             _ => Exempt::AllButNames,
         };
         while let Some(first) = self.ordered.front().filter(|first| first.at < at.minus(MEMORY)) {
-            self.placed.remove(&first.order);
-            self.ended.remove(&first.order);
+            self.remembered.remove(&(first.certificate, first.order.clone()));
             self.ordered.pop_front();
         }
         let (ca, order, names) = (placed.ca.clone(), placed.order.clone(), NameSet::new(&placed.names));
-        self.placed.insert(order.clone(), place);
-        self.ordered.push_back(Ordered { at, ca, order, names, exempt });
+        let certificate = placed.certificate;
+        self.remembered.insert((certificate, order.clone()), Remembered { placed: place, ended: None });
+        self.ordered.push_back(Ordered { at, ca, certificate, order, names, exempt });
     }
 
     /// Orders of the last days, as far back as CAs count ([`MEMORY`]).
@@ -161,9 +179,16 @@ impl Work {
             && self.orders.get(&id).is_some_and(|open| open.iter().any(|(_, placed)| placed.order == order))
     }
 
-    /// Until when a CA takes no orders of its account, if it has said so.
-    pub fn limited(&self, ca: &str) -> Option<Timestamp> {
-        self.limited.get(ca).copied()
+    /// Until when, after `now`, a CA takes no orders of its account. A time further off than anybody waits is of a clock that
+    /// is wrong.
+    pub fn limited(&self, ca: &str, now: Timestamp) -> Option<Timestamp> {
+        let until = self.limited.get(ca).map(|(_, limited)| limited.until);
+        until.filter(|until| *until > now && *until <= now.plus(LONGEST_WAIT))
+    }
+
+    /// When versions of a certificate were obtained, as far as the last few and the last days go; the newest first.
+    pub fn issued(&self, id: CertificateId) -> impl Iterator<Item = Timestamp> {
+        self.issued.get(&id).into_iter().flatten().rev().copied()
     }
 
     /// Who changes a record at `now`, as [`Work::claim`].
@@ -200,6 +225,15 @@ impl Work {
         rings
     }
 
+    fn remembered(
+        &self,
+        id: CertificateId,
+        order: &str,
+        which: impl Fn(&Remembered) -> Option<Place>,
+    ) -> Option<Place> {
+        self.remembered.get(&(id, order.to_owned())).and_then(which)
+    }
+
     /// Whether the event at `place` still says something: what a snapshot keeps.
     pub fn is_live(&self, place: Place, event: &Event) -> bool {
         fn at<T>(entry: Option<&(Place, T)>, place: Place) -> bool {
@@ -209,8 +243,11 @@ impl Work {
             Event::Statement(_) | Event::Unknown(_) => true,
             Event::CertificateRequested(e) => at(self.requested.get(&e.certificate), place),
             Event::IssuanceClaimed(e) => at(self.claims.get(&e.certificate), place),
-            Event::OrderPlaced(e) if self.placed.get(&e.order) == Some(&place) => true,
-            Event::OrderEnded(e) => self.ended.get(&e.order) == Some(&place),
+            Event::OrderPlaced(e) if self.remembered(e.certificate, &e.order, |r| Some(r.placed)) == Some(place) => {
+                true
+            }
+            Event::OrderEnded(e) => self.remembered(e.certificate, &e.order, |r| r.ended) == Some(place),
+            Event::AccountLimited(e) => at(self.limited.get(&e.ca), place),
             Event::OrderPlaced(e) => {
                 self.orders.get(&e.certificate).is_some_and(|open| open.iter().any(|(found, _)| *found == place))
             }

@@ -8,11 +8,12 @@ use certbus_acme::{
     Ca, CertificateKey, ChallengeHost, IssueError, Order, OrderRequest, OrderStatus, PlannedChallenge, SolverError,
     ari_certificate_id,
 };
+use certbus_core::agenda;
 use certbus_core::catalog::Version;
 use certbus_core::crash::{self, Step};
 use certbus_core::event::{
-    CertificateObtained, CertificateOffered, CertificateRequested, Event, IssuanceClaimed, IssuanceFailed, OrderEnded,
-    OrderPlaced,
+    AccountLimited, CertificateObtained, CertificateOffered, CertificateRequested, Event, IssuanceClaimed,
+    IssuanceFailed, OrderEnded, OrderPlaced,
 };
 use certbus_core::id::{CertificateId, Hash, StreamKind};
 use certbus_core::name::NameSet;
@@ -22,6 +23,7 @@ use certbus_core::work::LONGEST_WAIT;
 use certbus_core::x509::ParsedChain;
 use data_encoding::BASE64URL_NOPAD;
 
+use crate::appender::Scope;
 use crate::challenges::{OrderChallenges, planned};
 use crate::clock;
 use crate::issuers::Issuers;
@@ -98,8 +100,7 @@ impl Manager {
             never = self.hold_claim(due) => match never {},
         };
         let Err(error) = result else { return result };
-        let first = issuers.settings().ca_name(due.request.ca.as_deref()).ok();
-        match self.fail(due, first, &error).await {
+        match self.fail(due, &error).await {
             // Somebody else has issued meanwhile: what went wrong here is of no account.
             Ok(true) => self.outcome(&due.request).await,
             Ok(false) => Err(error),
@@ -198,7 +199,7 @@ impl Manager {
                 self.finish(due, issuers, &ca, &placed, Open { order, left }, progress).await
             }
             Err(error) => {
-                if is_spent(&error, due.attempt) {
+                if is_spent(&error, 1) {
                     self.close(issuers, &placed, &planned(&placed), None).await?;
                 }
                 Err(error.into())
@@ -245,7 +246,11 @@ impl Manager {
         let mut names = issuers.settings().ca_names(due.request.ca.as_deref())?.into_iter().peekable();
         let mut failed = Vec::new();
         while let Some(name) = names.next() {
-            match self.order_from(&name, due, issuers, replaces.clone(), progress).await {
+            let result = self.order_from(&name, due, issuers, replaces.clone(), progress).await;
+            if let Err(error) = &result {
+                self.note_limit(&name, error).await;
+            }
+            match result {
                 // An order that is still open may yet become a certificate: it is not given up for another CA.
                 Err(error)
                     if names.peek().is_some()
@@ -267,6 +272,31 @@ impl Manager {
         Err(ManageError::EveryCa(failed))
     }
 
+    /// Keeps that a CA takes no orders of the account for a while, for whoever would order next.
+    async fn note_limit(&self, ca: &str, error: &ManageError) {
+        let Some(wait) = error.account_limit() else { return };
+        let limited = AccountLimited { ca: ca.to_owned(), until: clock::now().plus(wait.min(LONGEST_WAIT)) };
+        let scope = Scope::Record(format!("account:{ca}"));
+        let kept = self.record_about(StreamKind::Work, scope, move |view| {
+            let known = view.work.limited(&limited.ca, clock::now()).is_some();
+            Ok((if known { Vec::new() } else { vec![Event::AccountLimited(limited.clone())] }, ()))
+        });
+        if let Err(unkept) = kept.await {
+            tracing::warn!("that {ca} takes no orders could not be kept: {unkept}");
+        }
+    }
+
+    /// Why `due` is not to be ordered now, if a CA has said since that was decided that it takes no orders.
+    pub(crate) async fn held_back(&self, due: &Due, issuers: &Issuers) -> Option<ManageError> {
+        let cas = issuers.settings().ca_names(due.request.ca.as_deref()).ok()?;
+        let (view, now) = (self.view().await.ok()?, clock::now());
+        if view.work.open_order(due.request.certificate).is_some() {
+            return None;
+        }
+        let limit = agenda::limited(&view.catalog, &view.work, due, cas.iter().map(String::as_str), now);
+        limit.map(|(until, ca)| ManageError::Limited { ca: ca.to_owned(), until })
+    }
+
     async fn order_from(
         &self,
         name: &str,
@@ -275,11 +305,6 @@ impl Manager {
         replaces: Option<Arc<Version>>,
         progress: Progress<'_>,
     ) -> Result<Outcome, ManageError> {
-        let now = clock::now();
-        let limited = self.view().await?.work.limited(name);
-        if let Some(until) = limited.filter(|until| *until > now && *until <= now.plus(LONGEST_WAIT)) {
-            return Err(ManageError::Limited { ca: name.to_owned(), until, wait: until.since(now) });
-        }
         let ca = issuers.ca(name).await?;
         if let Ca::Acme(acme) = &*ca {
             let unanswered = issuers.caa().check(acme, &due.request.names, due.request.challenge).await?;
@@ -289,6 +314,12 @@ impl Manager {
         }
         match self.place_order(due, issuers, (name, &ca), replaces, progress).await? {
             Placed::Order(placed, order) => {
+                // Another manager's may be at another CA.
+                let gone = || SettingsError {
+                    line: None,
+                    what: format!("the order {} is of a CA that is gone", placed.order),
+                };
+                let ca = issuers.ca_of(&placed).await?.ok_or_else(gone)?;
                 self.finish(due, issuers, &ca, &placed, Open { order: *order, left: Vec::new() }, progress).await
             }
             Placed::Overtaken => {
@@ -314,13 +345,16 @@ impl Manager {
         let issued = match ca.complete(order, &csr, &challenges, clock::now()).await {
             Ok(issued) => issued,
             Err(error) => {
+                let error = ManageError::from(error);
+                self.note_limit(&placed.ca, &error).await;
+                let ManageError::Issue(error) = error else { return Err(error) };
                 let refused = matches!(&error, IssueError::Problem(problem) if problem.is_permanent());
                 // Refused for good before it was finalized: the same request would be refused again.
                 let unfinished = refused
                     && ca.resume(&placed.order, due.request.challenge).await.is_ok_and(|order| {
                         matches!(order.status, OrderStatus::Pending | OrderStatus::Ready | OrderStatus::Invalid)
                     });
-                if unfinished || is_spent(&error, due.attempt) {
+                if unfinished || is_spent(&error, due.attempt.saturating_sub(placed.attempt) + 1) {
                     self.close(issuers, placed, &left, None).await?;
                 }
                 return Err(error.into());
@@ -438,7 +472,6 @@ impl Manager {
         if placed.order == order.url {
             return Ok(Placed::Order(placed, Box::new(order)));
         }
-        // Another manager's may be at another CA.
         let gone = || SettingsError {
             line: None,
             what: format!("the order {} is of a CA or account that is gone", placed.order),
@@ -493,7 +526,7 @@ impl Manager {
     }
 
     /// Keeps a failure on `work`, unless somebody else has issued meanwhile: says so then.
-    async fn fail(&self, due: &Due, ca: Option<String>, error: &ManageError) -> Result<bool, ManageError> {
+    async fn fail(&self, due: &Due, error: &ManageError) -> Result<bool, ManageError> {
         if matches!(error, ManageError::Claimed { .. } | ManageError::UnknownCertificate(_) | ManageError::NoRecipient)
         {
             return Ok(false);
@@ -506,7 +539,6 @@ impl Manager {
             problem: shortened(problem(error)),
             retry_at: clock::now().plus(wait),
             name: error.failed_name().cloned(),
-            limited: ca.and_then(|ca| error.limited_ca(&ca, &due.request.names)),
         };
         self.record_for(StreamKind::Work, id, move |view| {
             let newest = view.catalog.newest(id).map(|version| version.fingerprint);
@@ -560,10 +592,10 @@ fn version_of_order(view: &View, placed: &OrderPlaced) -> Option<Hash> {
 
 /// Whether nothing will come of an order any more. A chain that is not what was ordered may have been cut on its way, and
 /// is fetched again before it is given up.
-fn is_spent(error: &IssueError, attempt: u32) -> bool {
+fn is_spent(error: &IssueError, fetches: u32) -> bool {
     match error {
         IssueError::OrderInvalid { .. } | IssueError::ChallengeFailed { .. } | IssueError::OrderNotFound { .. } => true,
-        IssueError::ChainMismatch { .. } => attempt >= FETCHES,
+        IssueError::ChainMismatch { .. } => fetches >= FETCHES,
         _ => false,
     }
 }

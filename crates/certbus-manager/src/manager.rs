@@ -107,8 +107,6 @@ pub enum ManageError {
         ca: String,
         /// Until then.
         until: Timestamp,
-        /// From now.
-        wait: Duration,
     },
     /// Somebody else changed the issuing settings.
     #[error("the issuing settings were changed by somebody else meanwhile; look at them and try again")]
@@ -134,7 +132,6 @@ impl ManageError {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Issue(error) => error.retry_after(),
-            Self::Limited { wait, .. } => Some(*wait),
             Self::Connect(error) => error.retry_after(),
             Self::EveryCa(errors) => {
                 errors.iter().map(|(_, e)| e.retry_after()).min_by_key(|w| w.unwrap_or_default())?
@@ -152,24 +149,20 @@ impl ManageError {
         }
     }
 
-    /// The CA's name, if it takes no orders of the account for a while: not if it is only these names that it has had enough
-    /// of.
-    pub(crate) fn limited_ca(&self, ca: &str, names: &[DnsName]) -> Option<String> {
-        let problem = match self {
-            Self::Issue(IssueError::Problem(problem)) => problem,
-            Self::EveryCa(errors) => return errors.iter().find_map(|(ca, error)| error.limited_ca(ca, names)),
-            _ => return None,
-        };
-        let about = |name: &DnsName| problem.detail.contains(name.registered_domain().unwrap_or(name.base()));
-        let theirs = !problem.subproblems.is_empty() || names.iter().any(about);
-        (problem.kind == "rateLimited" && !theirs).then(|| ca.to_owned())
+    /// How long the CA takes no orders of the account at all, if it clearly says so: other limits are about some names.
+    pub(crate) fn account_limit(&self) -> Option<Duration> {
+        let Self::Issue(IssueError::Problem(problem)) = self else { return None };
+        let said = problem.detail.to_lowercase();
+        let whole = ["new orders", "this account", "service busy"].iter().any(|words| said.contains(words));
+        let whole = problem.kind == "rateLimited" && whole && problem.subproblems.is_empty();
+        whole.then_some(problem.retry_after).flatten()
     }
 
     /// Whether another CA may do better: not where this machine or the settings are at fault.
     pub(crate) fn is_the_cas(&self) -> bool {
         match self {
             Self::Issue(IssueError::Solver(_) | IssueError::Key(_)) => false,
-            Self::Issue(_) | Self::BadChain(_) | Self::Limited { .. } => true,
+            Self::Issue(_) | Self::BadChain(_) => true,
             Self::Connect(error) => error.is_the_cas(),
             _ => false,
         }

@@ -22,14 +22,13 @@ impl Manager {
     /// # Errors
     /// [`ManageError::Follow`].
     pub async fn agenda(&self, settings: &Issuing, now: Timestamp) -> Result<Agenda, ManageError> {
-        let ca_of = |request: &CertificateRequested| {
-            let name = settings.ca_name(request.ca.as_deref()).ok()?;
-            let limits = settings.limits(&name);
-            Some((name, limits))
+        let cas_of = |request: &CertificateRequested| {
+            let names = settings.ca_names(request.ca.as_deref()).unwrap_or_default();
+            names.into_iter().map(|name| (name.clone(), settings.limits(&name))).collect()
         };
         let me = &self.identity().name;
         let view = self.view().await?;
-        Ok(agenda(&view.catalog, &view.work, &view.certs, me, ca_of, now))
+        Ok(agenda(&view.catalog, &view.work, &view.certs, me, cas_of, now))
     }
 
     /// Reports the end of a round, unless something is overdue: then the alarm is to be raised. What is wrong is returned.
@@ -68,7 +67,10 @@ impl Manager {
         mut ended: impl FnMut(&Due, Result<Outcome, ManageError>),
     ) {
         let flows = futures::stream::iter(due).map(|due| async move {
-            let result = self.issue(&due, issuers, &|_| ()).await;
+            let result = match self.held_back(&due, issuers).await {
+                Some(held) => Err(held),
+                None => self.issue(&due, issuers, &|_| ()).await,
+            };
             (due, result)
         });
         let mut flows = std::pin::pin!(flows.buffer_unordered(AT_ONCE));

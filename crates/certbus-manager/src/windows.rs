@@ -111,15 +111,20 @@ impl Manager {
             return Ok(None);
         };
         // A fallback may have issued it: the first that knows the certificate answers.
-        let mut wait = None;
+        let mut wait: Option<Duration> = None;
         for name in issuers.settings().ca_names(request.ca.as_deref())? {
             match issuers.ca(&name).await {
-                Ok(ca) => wait = self.read_window(request, &ca, &chain, version).await,
+                Ok(ca) => {
+                    let asked = self.read_window(request, &ca, &chain, version).await.unwrap_or(AFTER_FAILURE);
+                    wait = Some(wait.map_or(asked, |wait| wait.min(asked)));
+                }
                 Err(error) => {
                     tracing::warn!(certificate = %request.certificate, "renewal window not read: {error}");
+                    wait = Some(wait.map_or(AFTER_FAILURE, |wait| wait.min(AFTER_FAILURE)));
                 }
             }
             if self.view().await?.work.window(request.certificate).is_some_and(|window| window.version == version) {
+                // The one that has issued it has the word.
                 break;
             }
         }

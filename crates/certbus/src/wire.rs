@@ -62,14 +62,11 @@ pub(crate) fn client_for_files(settings: &Settings, key: &Path, folder: &Path) -
 
 /// Follows the log of the settings as soon as it can be opened, for as long as it is polled.
 pub(crate) async fn follow(client: Arc<Client>, settings: Settings) {
-    let mut said = false;
     loop {
         match tenant(&settings, Vec::new(), false).await {
             Ok(tenant) => return client.follow(tenant.certs.log, tenant.certs.snapshots).await,
-            Err(error) if !said => tracing::warn!("log unreachable: {error:#}; serving on from the snapshot"),
-            Err(_) => {}
+            Err(error) => client.not_opened(format!("{error:#}")),
         }
-        said = true;
         tokio::time::sleep(LOOK_AGAIN).await;
     }
 }

@@ -3,11 +3,13 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::fs::Permissions;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -26,6 +28,8 @@ use crate::solver::bucket::Bucket;
 pub(crate) const FOLDER: &str = ".well-known/acme-challenge";
 /// How long a port that is taken is waited for.
 const OTHERS_HAVE_IT: Duration = Duration::from_secs(5);
+/// And then not again for this long.
+const FOUND_TAKEN: Duration = Duration::from_secs(60);
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How HTTP-01 is answered.
@@ -45,6 +49,8 @@ pub struct Listener {
     address: SocketAddr,
     tokens: Arc<RwLock<HashMap<String, String>>>,
     running: Mutex<Option<JoinHandle<()>>>,
+    /// When its port was found taken, and had been waited for.
+    taken: std::sync::Mutex<Option<Instant>>,
 }
 
 /// A folder that a web server serves as `/` of the names.
@@ -56,8 +62,8 @@ pub struct Webroot {
 impl Http01 {
     /// Listens on `address` (public CAs ask port 80), as long as an order needs it.
     pub fn listen(address: SocketAddr) -> Self {
-        let (tokens, running) = Default::default();
-        Self::Listen(Listener { address, tokens, running })
+        let (tokens, running, taken) = Default::default();
+        Self::Listen(Listener { address, tokens, running, taken })
     }
 
     /// Writes files below `folder`, which a web server serves on port 80.
@@ -113,13 +119,20 @@ impl Listener {
 
     /// Another process of ours (`cert mk` beside `serve`) has the port for moments only.
     async fn bind(&self) -> io::Result<TcpListener> {
-        let until = tokio::time::Instant::now() + OTHERS_HAVE_IT;
+        let now = Instant::now();
+        let known = *self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        // Hundreds of orders wait for it once, not one after the other.
+        let until = if known.is_some_and(|at| now < at + FOUND_TAKEN) { now } else { now + OTHERS_HAVE_IT };
         loop {
             match TcpListener::bind(self.address).await {
-                Err(cause) if cause.kind() == ErrorKind::AddrInUse && tokio::time::Instant::now() < until => {
+                Err(cause) if cause.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                bound => return bound,
+                bound => {
+                    let taken = bound.is_err().then(Instant::now);
+                    *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = taken;
+                    return bound;
+                }
             }
         }
     }
@@ -161,13 +174,20 @@ impl Webroot {
     }
 }
 
-/// A web server must not serve half a file: it is written beside and renamed.
+/// A web server must not serve half a file: it is written beside and renamed. It runs as another user: whatever the umask, it
+/// may read what is made here.
 async fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let folders: Vec<&Path> = path.ancestors().skip(1).take(2).collect();
+    let missing: Vec<&Path> = folders.into_iter().filter(|folder| !folder.exists()).collect();
     if let Some(folder) = path.parent() {
         tokio::fs::create_dir_all(folder).await?;
     }
+    for folder in missing {
+        tokio::fs::set_permissions(folder, Permissions::from_mode(0o755)).await?;
+    }
     let part = path.with_extension("part");
     tokio::fs::write(&part, text).await?;
+    tokio::fs::set_permissions(&part, Permissions::from_mode(0o644)).await?;
     tokio::fs::rename(&part, path).await
 }
 

@@ -99,7 +99,6 @@ fn history(stream: StreamKind) -> Vec<u8> {
                 problem: "urn:ietf:params:acme:error:dns: no such name".into(),
                 retry_at: world.now,
                 name: None,
-                limited: None,
             }),
             Event::OrderEnded(OrderEnded {
                 certificate,
@@ -214,7 +213,6 @@ fn later_work() -> Vec<u8> {
             problem: "urn:ietf:params:acme:error:dns: no such name".into(),
             retry_at: world.now,
             name: Some(DnsName::parse("example.com").unwrap()),
-            limited: None,
         }),
     ]);
     text_of(&[first, second])
@@ -223,14 +221,8 @@ fn later_work() -> Vec<u8> {
 /// And after its second.
 fn latest_work() -> Vec<u8> {
     let (mut world, first) = World::new(StreamKind::Work);
-    let second = world.append(vec![Event::IssuanceFailed(IssuanceFailed {
-        certificate: CertificateId::from_bytes([1; 8]),
-        attempt: 2,
-        problem: "the CA refused: too many new orders recently (rateLimited)".into(),
-        retry_at: world.now,
-        name: None,
-        limited: Some("letsencrypt".into()),
-    })]);
+    let limited = AccountLimited { ca: "letsencrypt".into(), until: world.now };
+    let second = world.append(vec![Event::AccountLimited(limited)]);
     text_of(&[first, second])
 }
 
@@ -243,7 +235,7 @@ fn text_of(batches: &[Batch]) -> Vec<u8> {
 fn what_came_to_work_later_reads_as_it_did_and_is_written_as_it_was() {
     let files = [
         ("work.2.log", stored("work.2.log", later_work), &["ChallengesChanged", "RecordClaimed", "IssuanceFailed"][..]),
-        ("work.3.log", stored("work.3.log", latest_work), &["IssuanceFailed"]),
+        ("work.3.log", stored("work.3.log", latest_work), &["AccountLimited"]),
     ];
     for (file, bytes, wanted) in files {
         let text = String::from_utf8(bytes.clone()).unwrap();

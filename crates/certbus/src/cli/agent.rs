@@ -55,7 +55,10 @@ impl Agent {
         }
         let mut failures = Vec::new();
         match wire::tenant(settings, Vec::new(), false).await {
-            Err(error) => failures.push(format!("log unreachable: {error:#}; deployed from the snapshot on disk")),
+            Err(error) => {
+                client.not_opened(format!("{error:#}"));
+                failures.push(format!("{}; deployed from the snapshot on disk", client.status().log));
+            }
             Ok(tenant) => match client.clone().follow_to_head(tenant.certs.log, tenant.certs.snapshots).await {
                 log @ (LogHealth::Unreachable { .. } | LogHealth::Refused { .. }) => {
                     failures.push(format!("{log}; deployed from the snapshot on disk"));

@@ -9,7 +9,8 @@ POST /fault with one of these, and `at` (a step of STEPS) and `times` (absent: a
     {"same": true}       for newOrder: the same names are given the same order while it is open, as Boulder does
     {"chain": WHAT}      for certificate: `before` (that of the order before), `text`, `half`, `reversed`, `stranger` (an
                          issuer that did not sign it), or made anew for the order's request: `names` (for other names),
-                         `future` and `past` (validity)
+                         `future` and `past` (validity),
+                         `p521` (all well, by a CA with such a key)
 """
 
 import base64
@@ -47,12 +48,13 @@ def openssl(*args):
 
 def made_anew(what):
     """The order's request, signed by a CA of this proxy's own."""
-    days = {"names": (0, 30), "future": (10, 40), "past": (-40, -10)}[what]
+    days = {"names": (0, 30), "future": (10, 40), "past": (-40, -10), "p521": (0, 30)}[what]
     date = lambda day: time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + day * 86400))
     (folder / "csr.der").write_bytes(state["csr"])
     openssl("req", "-inform", "DER", "-in", "csr.der", "-out", "csr.pem")
-    if not (folder / "ca.pem").exists():
-        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key",
+    if what == "p521" or not (folder / "ca.pem").exists():
+        curve = "P-521" if what == "p521" else "P-256"
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:" + curve, "-nodes", "-keyout", "ca.key",
                 "-out", "ca.pem", "-subj", "/CN=not always right", "-days", "100")  # fmt: skip
     names = re.findall(r"DNS:[^\s,]+", openssl("req", "-in", "csr.pem", "-noout", "-text").decode())
     names = ["DNS:another.example"] if what == "names" else names

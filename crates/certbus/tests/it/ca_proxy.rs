@@ -153,23 +153,34 @@ fn refusals_that_mean_try_again_are_tried_again_at_once_at_pebble() {
 fn a_rate_limit_is_waited_out_as_long_as_the_ca_says_at_pebble() {
     let ca = Faulty::new();
     let (_, id, _) = ca.made();
-    let fault = json!({ "at": "newOrder", "problem": "rateLimited", "status": 429, "retry_after": 7200 });
-    ca.refused(&id, fault, &["asks to wait 7200 s"]);
+    let limit = |words: &str| json!({ "at": "newOrder", "problem": "rateLimited", "status": 429, "retry_after": 7200, "about": words });
+    let each = |names: &[String]| {
+        std::fs::write(ca.shop.path("each"), names.join("\n")).unwrap();
+        let each = ca.shop.path("each");
+        ca.shop.run(&["cert", "mk", "--each", each.to_str().unwrap(), "--challenge", "dns-01"])
+    };
+    // About these names alone, as Let's Encrypt says it without naming them: others go on.
+    let exact =
+        limit("too many certificates (5) already issued for this exact set of identifiers in the last 168h0m0s");
+    ca.refused(&id, exact, &["asks to wait 7200 s"]);
     let failed = ca.shop.events().into_iter().filter_map(|event| match event {
         certbus_core::event::Event::IssuanceFailed(failed) => Some(failed),
         _ => None,
     });
     let wait = failed.last().unwrap().retry_at.since(certbus_manager::clock::now()).as_secs();
     assert!((7000..=7200).contains(&wait), "{wait}");
-    // It was not about these names: no other order of the account is placed meanwhile.
+    assert_eq!(each(&[fresh("bind.test")]).code, 0);
+    // About the account: nothing is ordered meanwhile, but by a person who asks for one.
+    ca.fault(&limit("too many new orders (300) from this account in the last 3h0m0s"));
+    ca.shop.fails(&["cert", "renew", &id], 1, &["asks to wait"]);
+    ca.fault(&json!({}));
     let placed = ca.shop.count("OrderPlaced");
-    let another = fresh("bind.test");
-    ca.shop.fails(
-        &["cert", "mk", "--subdomain", &another, "--challenge", "dns-01"],
-        1,
-        &["takes no orders of this account before"],
-    );
+    let ran = each(&[fresh("bind.test"), fresh("bind.test")]);
+    assert!(ran.code == 1 && ran.out.contains("takes no orders of this account before"), "{ran:?}");
+    let ran = ca.shop.ok(&["cert", "renew", "--due"]);
+    assert!(ran.err.contains("takes no orders of this account before"), "{ran:?}");
     assert_eq!(ca.shop.count("OrderPlaced"), placed);
+    assert_eq!(ca.shop.run(&["cert", "renew", &id]).code, 0);
     // The whole story, in the CA's words too, also of what was removed.
     let story = ca.shop.ok(&["cert", "explain", &id]).out;
     for word in ["requested for", "/my-order/", "a word of the CA (rateLimited)", "tried again after", "by CN=Pebble"] {
@@ -278,6 +289,9 @@ fn invariant_5_a_chain_that_was_not_ordered_is_never_published_and_given_up_afte
         ca.healed(&id, chain);
         assert_eq!(ca.shop.count("OrderPlaced"), placed + 2, "{chain}: then a new one is placed");
     }
+    // Signed by a key that cannot be checked here: the names fit.
+    ca.fault(&json!({ "at": "certificate", "chain": "p521" }));
+    ca.healed(&id, "a CA with P-521");
 }
 
 #[test]

@@ -252,3 +252,27 @@ fn an_order_of_a_killed_manager_is_finished_by_the_next_and_its_record_is_gone()
         .unwrap();
     assert!(dig.status.success() && dig.stdout.is_empty(), "{dig:?}");
 }
+
+#[test]
+fn a_web_server_of_another_user_serves_the_token_whatever_the_umask_and_pebble_sees_it() {
+    use std::os::unix::process::CommandExt;
+    let _turn = HTTP01.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let shop = Shop::empty();
+    let web = shop.path("web");
+    std::fs::create_dir(&web).unwrap();
+    std::fs::set_permissions(shop.folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (directory, roots) = (service("CERTBUS_TEST_PEBBLE"), service("CERTBUS_TEST_PEBBLE_ROOT"));
+    let webroot = format!("webroot={}", web.display());
+    shop.ok(&["init", "--ca", &directory, "--ca-roots", &roots, "--agree-tos", "--http01", &webroot]);
+    let port = service("CERTBUS_TEST_HTTP01_PORT");
+    let mut server = Command::new("python3");
+    server.args(["-m", "http.server", "--bind", "127.0.0.1", &port]).current_dir(&web).uid(65534);
+    let server = server.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let _server = crate::shop::Running::new(server);
+    eventually("the web server listens", || std::net::TcpStream::connect(format!("127.0.0.1:{port}")).ok());
+    let line = format!("umask 077; exec {} cert mk {}", env!("CARGO_BIN_EXE_certbus"), fresh("http.test"));
+    let mut strict = Command::new("sh");
+    strict.args(["-c", &line]).env("CERTBUS_CONFIG", shop.path("certbus.toml")).env("CERTBUS_DATA", shop.data());
+    let ran = strict.output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}

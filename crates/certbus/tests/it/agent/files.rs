@@ -228,9 +228,15 @@ fn a_log_that_is_silent_or_unreachable_is_said_and_the_files_stay() {
     std::fs::rename(shop.path("data/log.db"), shop.path("data/elsewhere.db")).unwrap();
     shop.once(1, &["log unreachable", "deployed from the snapshot on disk"]);
     assert_eq!(shop.read("certs/shop.example.pem"), before);
-    std::fs::rename(shop.path("data/elsewhere.db"), shop.path("data/log.db")).unwrap();
+    // Missing at the start, and back without a word on it.
     let _agent = shop.agent();
-    within(20, "a log that is well again", || (!said().contains("log ")).then_some(()));
+    within(20, "said at the start", || said().contains("log unreachable").then_some(()));
+    std::fs::rename(shop.path("data/elsewhere.db"), shop.path("data/log.db")).unwrap();
+    within(30, "well again", || (!said().contains("log ")).then_some(()));
+    std::fs::rename(shop.path("data/log.db"), shop.path("data/elsewhere.db")).unwrap();
+    within(60, "said later", || said().contains("log unreachable").then_some(()));
+    std::fs::rename(shop.path("data/elsewhere.db"), shop.path("data/log.db")).unwrap();
+    within(60, "well again", || (!said().contains("log ")).then_some(()));
 }
 
 #[test]
@@ -294,4 +300,54 @@ fn a_certificate_that_wants_a_taken_file_is_left_out_and_the_others_are_deployed
     ));
     let ran = shop.once(1, &["other.example.pem", "another target"]);
     assert_eq!(ran.err.matches("is left out").count(), 1, "{ran:?}");
+}
+
+#[test]
+fn a_path_that_leads_nowhere_is_named_and_the_other_certificates_are_deployed() {
+    let shop = Shop::with_targets(&["--subdomain", "a.example"], "");
+    shop.ok(&["cert", "mk", "--subdomain", "b.example"]);
+    shop.targets("[[target]]\nkind = \"files\"\ncombined = \"DIR/out/{name}/c.pem\"\n");
+    std::fs::create_dir(shop.path("out")).unwrap();
+    std::os::unix::fs::symlink(shop.path("out/a.example"), shop.path("out/a.example")).unwrap();
+    let ran = shop.once(1, &["out/a.example/c.pem", "Too many levels of symbolic links"]);
+    assert!(ran.out.contains("1 of 2 certificates written"), "{ran:?}");
+    assert!(shop.path("out/b.example/c.pem").exists());
+    std::fs::remove_file(shop.path("out/a.example")).unwrap();
+    shop.once(0, &[]);
+    assert!(shop.path("out/a.example/c.pem").exists());
+}
+
+#[test]
+fn after_a_failure_every_file_is_compared_also_when_news_come_first_and_a_free_file_is_taken() {
+    let shop = Shop::with_targets(&["--subdomain", "a.example"], "");
+    shop.ok(&["cert", "mk", "--subdomain", "b.example"]);
+    let checked = |word: &str| {
+        format!("{COMBINED}names = [\"a.example\", \"b.example\"]\ncheck = [\"test\", \"-e\", \"DIR/{word}\"]\n")
+    };
+    // The second wants the file of the first's b.example.
+    let second = "[[target]]\nkind = \"files\"\nname = \"second\"\nnames = [\"c.example\"]\ncombined = \"DIR/certs/b.example.pem\"\n";
+    shop.targets(&format!("{}{second}", checked("fine")));
+    std::fs::write(shop.path("fine"), "").unwrap();
+    let _agent = shop.agent();
+    within(10, "written", || {
+        (contents_of(&shop, "certs/a.example.pem") && shop.path("certs/b.example.pem").exists()).then_some(())
+    });
+    std::fs::write(shop.path("certs/a.example.pem"), "scratched").unwrap();
+    std::fs::remove_file(shop.path("fine")).unwrap();
+    let ids: Vec<serde_json::Value> =
+        shop.ok(&["cert", "ls", "--json"]).out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let b = ids.iter().find(|row| row["names"][0] == "b.example").unwrap()["id"].as_str().unwrap().to_owned();
+    shop.ok(&["cert", "renew", &b]);
+    within(10, "the check fails", || shop.status("files")["next_try"].is_string().then_some(()));
+    std::fs::write(shop.path("fine"), "").unwrap();
+    shop.ok(&["cert", "renew", &b]);
+    within(20, "the scratched one is mended too", || contents_of(&shop, "certs/a.example.pem").then_some(()));
+    shop.ok(&["cert", "mk", "--subdomain", "c.example"]);
+    within(10, "refused", || shop.status("second")["next_try"].is_string().then_some(()));
+    shop.ok(&["cert", "rm", &b, "--yes"]);
+    within(30, "free", || shop.status("second")["deployed"].as_object().filter(|held| held.len() == 1).map(drop));
+}
+
+fn contents_of(shop: &Shop, file: &str) -> bool {
+    shop.read(file).contains("-----END CERTIFICATE-----")
 }
