@@ -183,7 +183,13 @@ fn a_rate_limit_is_waited_out_as_long_as_the_ca_says_at_pebble() {
     assert_eq!(ca.shop.run(&["cert", "renew", &id]).code, 0);
     // The whole story, in the CA's words too, also of what was removed.
     let story = ca.shop.ok(&["cert", "explain", &id]).out;
-    for word in ["requested for", "/my-order/", "a word of the CA (rateLimited)", "tried again after", "by CN=Pebble"] {
+    for word in [
+        "requested for",
+        "/my-order/",
+        "from this account in the last 3h0m0s (rateLimited)",
+        "tried again after",
+        "by CN=Pebble",
+    ] {
         assert!(story.contains(word), "`{word}` is not in: {story}");
     }
     ca.shop.ok(&["cert", "rm", &id, "--yes"]);
