@@ -140,7 +140,8 @@ impl Shop {
     /// Starts the agent as its users do.
     pub(crate) fn agent(&self) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_certbus"));
-        command.arg("agent").env("CERTBUS_CONFIG", self.folder.join("certbus.toml"));
+        // As its unit runs it (packaging/certbus-agent.service).
+        command.arg("agent").env("MALLOC_ARENA_MAX", "1").env("CERTBUS_CONFIG", self.folder.join("certbus.toml"));
         command.env("CERTBUS_DATA", self.folder.join("data")).stdout(Stdio::null()).stderr(Stdio::null());
         Process(command.spawn().unwrap())
     }
