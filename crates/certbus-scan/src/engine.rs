@@ -339,42 +339,41 @@ impl<S: FnMut(Observation)> Engine<'_, S> {
     fn ready(&mut self, event: &Event) {
         let Some(key) = connection::key(event.token(), &self.probes) else { return };
         let Some(probe) = self.probes.get_mut(key) else { return };
-        if event.is_error()
-            && let Ok(Some(error)) = probe.stream.take_error()
-        {
-            let failure = connection::failure(&error, probe.phase());
-            return self.end(key, Err(failure));
-        }
+        let mut closing = event.is_read_closed() || event.is_error();
         if probe.conversation.is_none() {
+            if let (true, Ok(Some(error))) = (event.is_error(), probe.stream.take_error()) {
+                let failure = connection::failure(&error, Phase::Connect);
+                return self.end(key, Err(failure));
+            }
             if !event.is_writable() || probe.waits {
                 return;
             }
-            self.connected(key);
+            closing |= !self.connected(key);
         } else if event.is_writable() {
-            self.write(key);
+            closing |= !self.write(key);
         }
-        if event.is_readable() || event.is_read_closed() {
-            self.read(key, event.is_read_closed());
+        if event.is_readable() || closing {
+            self.read(key, closing);
         }
     }
 
-    /// The connection stands: the conversation begins, or waits for its turn on the full way.
-    fn connected(&mut self, key: usize) {
+    /// The connection stands: the conversation begins, or waits for its turn on the full way. False as [`Engine::write`].
+    fn connected(&mut self, key: usize) -> bool {
         let now = self.now();
-        let Some(probe) = self.probes.get_mut(key) else { return };
+        let Some(probe) = self.probes.get_mut(key) else { return true };
         probe.job.connected(now);
         if probe.job.way == Way::Full && self.full.in_flight >= FULL_AT_ONCE {
             probe.waits = true;
             probe.turn = self.deadlines.none();
             self.full.waiting.push_back(probe.token);
-            return;
+            return true;
         }
-        self.converse(key);
+        self.converse(key)
     }
 
-    fn converse(&mut self, key: usize) {
+    fn converse(&mut self, key: usize) -> bool {
         let now = self.now();
-        let Some(probe) = self.probes.get_mut(key) else { return };
+        let Some(probe) = self.probes.get_mut(key) else { return true };
         probe.waits = false;
         if probe.job.way == Way::Full {
             self.full.in_flight += 1;
@@ -390,45 +389,44 @@ impl<S: FnMut(Observation)> Engine<'_, S> {
                 probe.conversation = Some(conversation);
                 probe.job.phase_begins(now);
                 probe.turn = self.deadlines.set(probe.phase(), probe.token, now);
-                self.write(key);
+                self.write(key)
             }
-            Err(failure) => self.end(key, Err(failure)),
+            Err(failure) => {
+                self.end(key, Err(failure));
+                true
+            }
         }
     }
 
-    /// Sends what is to be sent: what is in `out`, after what could not be sent before.
-    fn write(&mut self, key: usize) {
-        let Some(probe) = self.probes.get_mut(key) else { return self.out.clear() };
+    /// Sends what is to be sent: what is in `out`, after what could not be sent before. False: the connection is broken,
+    /// and what the server sent before it broke, which may say why, is still to be read.
+    fn write(&mut self, key: usize) -> bool {
+        let Some(probe) = self.probes.get_mut(key) else {
+            self.out.clear();
+            return true;
+        };
         let unsent = !probe.unsent.is_empty();
         if unsent {
             probe.unsent.append(&mut self.out);
         }
         let bytes = if unsent { &mut probe.unsent } else { &mut self.out };
-        let mut ended = None;
-        while !bytes.is_empty() {
+        let mut stands = true;
+        while stands && !bytes.is_empty() {
             match probe.stream.write(bytes) {
                 Ok(count) => drop(bytes.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // What the server sent before it closed may say why.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-                Err(error) => {
-                    ended = Some(connection::failure(&error, probe.phase()));
-                    break;
-                }
+                Err(error) => stands = error.kind() == io::ErrorKind::Interrupted,
             }
         }
         if !unsent && !self.out.is_empty() {
             probe.unsent = std::mem::take(&mut self.out);
         }
         self.out.clear();
-        if let Some(failure) = ended {
-            self.end(key, Err(failure));
-        }
+        stands
     }
 
     /// Reads what is there. `closing`: the server will send no more.
-    fn read(&mut self, key: usize, closing: bool) {
+    fn read(&mut self, key: usize, mut closing: bool) {
         loop {
             let Some(probe) = self.probes.get_mut(key) else { return };
             let Some(conversation) = probe.conversation.as_mut() else { return };
@@ -465,7 +463,7 @@ impl<S: FnMut(Observation)> Engine<'_, S> {
                 self.next_phase(key);
             }
             if !self.out.is_empty() {
-                self.write(key);
+                closing |= !self.write(key);
             }
             if self.held > MOST_HELD {
                 self.make_room();
@@ -534,7 +532,10 @@ impl<S: FnMut(Observation)> Engine<'_, S> {
     fn next_on_full_way(&mut self) {
         while let Some(token) = self.full.waiting.pop_front() {
             if let Some(key) = connection::key(token, &self.probes) {
-                return self.converse(key);
+                if !self.converse(key) {
+                    self.read(key, true);
+                }
+                return;
             }
         }
     }

@@ -59,7 +59,7 @@ pub fn first(method: Method, proof: Proof, hello: Hello, learnt: Option<Way>) ->
 /// The way that comes next, if another may see more than those that failed.
 pub fn next(method: Method, tried: &[Way], hello: Hello, failure: &Failure) -> Option<Way> {
     let another_hello_may_help = match failure {
-        Failure::Alert { .. } | Failure::Incompatible { .. } | Failure::Malformed { .. } => true,
+        Failure::Alert { .. } | Failure::Incompatible { .. } => true,
         Failure::Reset { phase } | Failure::Closed { phase } => *phase == Phase::Handshake,
         _ => false,
     };

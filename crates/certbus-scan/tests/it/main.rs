@@ -1,6 +1,12 @@
 //! The prober against real servers, and against hostile ones. Run through `ci/services.py`; these are tests.
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod openssl;
 #[cfg(test)]
+mod parsers;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tls;
