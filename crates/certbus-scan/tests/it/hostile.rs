@@ -210,8 +210,8 @@ fn scan_all(targets: impl Iterator<Item = Target>, options: &Options) -> Vec<Obs
 #[test]
 fn a_server_that_closes_at_any_byte_of_a_real_handshake_is_told_from_one_that_does_not() {
     for version in [Version::Tls12, Version::Tls13] {
-        let healthy = TlsServer::new(&[version]);
-        // In TLS 1.3 the signature's length varies by a byte or two.
+        // In small records, so that the certificate is whole long before the flight is.
+        let healthy = TlsServer::new(&[version]).fragmenting(100);
         let whole = healthy.clone().flight(&tls::client_hello(version)).len();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -226,9 +226,8 @@ fn a_server_that_closes_at_any_byte_of_a_real_handshake_is_told_from_one_that_do
         let mut options = options(Method::Quick, Proof::Presented);
         options.limits.per_host = Some(1);
         let seen = scan_all((0..whole).map(|_| Target { hello, ..target(port) }), &options);
-        eprintln!("{:?} {:?}", whole, seen.last().unwrap().result);
         let needed = seen.iter().position(|seen| seen.result.is_ok()).unwrap();
-        assert!(needed > 500, "{needed} of {whole}");
+        assert!(needed > 400, "{needed} of {whole}");
         for (count, seen) in seen.iter().enumerate() {
             match &seen.result {
                 Ok(found) => assert!(count >= needed && found.chain == seen_chain(&seen.result), "{count}"),

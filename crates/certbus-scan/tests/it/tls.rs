@@ -26,6 +26,13 @@ impl TlsServer {
         Self(Arc::new(config))
     }
 
+    /// The same, with records of this size.
+    pub(crate) fn fragmenting(&self, size: usize) -> Self {
+        let mut config = (*self.0).clone();
+        config.max_fragment_size = Some(size);
+        Self(Arc::new(config))
+    }
+
     /// All it sends to a ClientHello.
     pub(crate) fn flight(&self, hello: &[u8]) -> Vec<u8> {
         let mut connection = ServerConnection::new(self.0.clone()).unwrap();
