@@ -7,6 +7,10 @@ mod openssl;
 #[cfg(test)]
 mod parsers;
 #[cfg(test)]
+mod stacks;
+#[cfg(test)]
+mod starttls;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tls;
