@@ -13,7 +13,9 @@ pub mod full;
 pub mod observation;
 pub mod offer;
 pub mod quick;
+pub mod roots;
 pub mod starttls;
+pub mod verdict;
 pub mod ways;
 
 pub use engine::{Limits, Options, Summary, Target, Timeouts, most_in_flight, probe, scan};

@@ -14,3 +14,5 @@ mod starttls;
 mod support;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod verdict;
