@@ -44,6 +44,10 @@ pub(super) fn judge(
         Err(error) if error == Error::UnknownIssuer || is_root(chain, &error) => {
             unknown_issuer(chain, roots, extras, with_extras().is_ok())
         }
+        // A trusted root has the name of the one above this chain, and another key.
+        Err(Error::InvalidSignatureForPublicKey) if signs_itself_up(chain) => {
+            unknown_issuer(chain, roots, extras, with_extras().is_ok())
+        }
         // The leaf's own extensions are judged elsewhere.
         Err(Error::RequiredEkuNotFoundContext(_)) => None,
         Err(error) => Some(Problem::Invalid { why: in_words(&error) }),
@@ -69,6 +73,16 @@ fn path(
 fn is_root(chain: &[CertificateDer<'_>], error: &Error) -> bool {
     let signed_itself = chain.first().and_then(|leaf| X509Certificate::from_der(leaf).ok());
     *error == Error::CaUsedAsEndEntity && signed_itself.is_some_and(|(_, leaf)| leaf.subject() == leaf.issuer())
+}
+
+/// Whether every served certificate whose issuer was served too is signed by it.
+fn signs_itself_up(chain: &[CertificateDer<'_>]) -> bool {
+    let parse = |der| X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate);
+    let parsed: Vec<_> = chain.iter().map_while(|der| parse(der)).collect();
+    parsed.iter().all(|one| {
+        let mut above = parsed.iter().filter(|other| other.subject() == one.issuer()).peekable();
+        above.peek().is_none() || above.any(|above| one.verify_signature(Some(above.public_key())).is_ok())
+    })
 }
 
 /// Nobody trusted signed the chain: who did?
