@@ -125,7 +125,7 @@ fn openssl_verify_agrees_about_what_is_trusted_and_the_verdict_says_why_not() {
     let with_root = [strange.to_vec(), vec![other.root.der().clone()]].concat();
     assert_eq!(problems(&with_root, "2026-01-20"), [Problem::UntrustedRoot { issuer: "CN=root".into() }]);
     // In any order, and with what does not belong there: trusted all the same.
-    let jumbled = [good[0].clone(), other.middle.der().clone(), middle.clone()];
+    let jumbled = [good[0].clone(), ca("stranger", None).der().clone(), middle.clone()];
     assert_eq!(problems(&jumbled, "2026-01-20"), []);
 }
 
