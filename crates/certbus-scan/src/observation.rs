@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::failure::Failure;
 use crate::found::{CipherSuite, Found, Proof};
-use crate::offer::{Offer, Version};
+use crate::offer::{Hello, Offer, Version};
 use crate::starttls::Starttls;
 
 /// The version of the JSON. Fields may be added to a version; nothing in it changes its meaning.
@@ -72,6 +72,23 @@ pub struct Timings {
 }
 
 impl Observation {
+    /// Of a name that has no node: nothing was connected to.
+    pub fn unresolved(at: Timestamp, name: &DnsName, port: u16, hello: &Hello, failure: Failure) -> Self {
+        Self {
+            at,
+            host: name.as_str().into(),
+            address: None,
+            port,
+            server_name: None,
+            starttls: None,
+            method: Look::Quick,
+            offer: Arc::new(hello.described()),
+            connections: 0,
+            timings: Timings::default(),
+            result: Err(failure),
+        }
+    }
+
     /// The SHA-256 of the leaf.
     pub fn fingerprint(&self) -> Option<Fingerprint> {
         self.result.as_ref().ok().and_then(|found| found.chain.first()).map(|leaf| Hash::of(leaf))

@@ -98,6 +98,9 @@ impl FromStr for Version {
 }
 
 impl Hello {
+    /// Every version, and every kind of key.
+    pub const ANY: Self = Self { lowest: Version::Tls10, highest: Version::Tls13, keys: Keys::Any };
+
     /// Whether a version is within the offer.
     pub fn has(&self, version: Version) -> bool {
         self.lowest <= version && version <= self.highest
@@ -136,7 +139,7 @@ pub(crate) fn is_elliptic(scheme: u16) -> bool {
 
 /// The registry's name (IANA TLS SignatureScheme).
 pub(crate) fn signature_algorithm_name(number: u16) -> String {
-    let found = SIGNATURE_ALGORITHMS.iter().find(|(known, _)| *known == number);
+    let found = SIGNATURE_ALGORITHMS.iter().chain(OTHERS).find(|(known, _)| *known == number);
     found.map_or_else(|| format!("0x{number:04x}"), |(_, name)| (*name).to_owned())
 }
 
@@ -159,3 +162,6 @@ const SIGNATURE_ALGORITHMS: &[(u16, &str)] = &[
     (0x0203, "ecdsa_sha1"),
     (0x0201, "rsa_pkcs1_sha1"),
 ];
+
+/// What only the full way offers (draft-ietf-tls-mldsa).
+const OTHERS: &[(u16, &str)] = &[(0x0904, "mldsa44"), (0x0905, "mldsa65"), (0x0906, "mldsa87")];

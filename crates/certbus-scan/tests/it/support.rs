@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use certbus_core::name::DnsName;
 use certbus_scan::found::{Found, Proof};
 use certbus_scan::observation::Observation;
-use certbus_scan::offer::{Hello, Keys, Version};
+use certbus_scan::offer::Hello;
 use certbus_scan::starttls::Starttls;
 use certbus_scan::ways::Method;
 use certbus_scan::{Options, Target, Timeouts, probe};
@@ -135,7 +135,7 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
-pub(crate) const ANY: Hello = Hello { lowest: Version::Tls10, highest: Version::Tls13, keys: Keys::Any };
+pub(crate) const ANY: Hello = Hello::ANY;
 
 pub(crate) fn target(port: u16) -> Target {
     Target {
