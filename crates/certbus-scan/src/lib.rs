@@ -8,6 +8,7 @@
 mod bytes;
 pub mod conversation;
 pub mod engine;
+pub mod exercise;
 pub mod failure;
 pub mod found;
 pub mod full;

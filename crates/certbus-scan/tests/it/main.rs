@@ -1,6 +1,8 @@
 //! The prober against real servers, and against hostile ones. Run through `ci/services.py`; these are tests.
 
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod openssl;
