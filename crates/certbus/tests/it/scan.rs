@@ -48,6 +48,20 @@ impl Place {
         ));
     }
 
+    /// A certificate that is so many days old, and has so many left.
+    fn aged(&self, name: &str, before: i64, left: i64) {
+        let mut params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        let now = std::time::SystemTime::now();
+        let day = |days: i64| match u64::try_from(days) {
+            Ok(later) => now + Duration::from_secs(later * 86_400),
+            Err(_) => now - Duration::from_secs(days.unsigned_abs() * 86_400),
+        };
+        (params.not_before, params.not_after) = (day(-before).into(), day(left).into());
+        let key = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(self.path(&format!("{name}.pem")), params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+
     /// OpenSSL's server with a certificate of this place.
     fn serve(&mut self, name: &str, arguments: &str) -> u16 {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
@@ -171,20 +185,27 @@ fn failures_are_typed_and_findings_fail_a_scan_only_where_asked_for() {
     assert!(out.contains(r#""failure":{"kind":"refused"}"#), "{out}");
     let refused = lines(&out).into_iter().filter(|line| line.seen.result == Err(Failure::Refused)).count();
     assert_eq!(refused, 1);
-    for (what, code) in [
-        ("expired", 0),
-        ("untrusted", 10),
-        ("revoked", 0),
-        ("weak", 0),
-        ("overdue", 0),
-        ("30d", 10),
-        ("10d", 0),
-        ("20%", 0),
-        ("100%", 10),
-        ("expired,30d", 10),
+    place.aged("old", 85, 15);
+    place.aged("over", 85, -5);
+    let old = format!("127.0.0.1:{}", place.serve("old", ""));
+    let over = format!("127.0.0.1:{}", place.serve("over", ""));
+    // For each: a new certificate, one with 15 % of its 100 days left, and one that is 5 days over.
+    for (what, codes) in [
+        ("expired", [0, 0, 10]),
+        ("untrusted", [10, 10, 10]),
+        ("overdue", [0, 10, 10]),
+        ("revoked", [0, 0, 0]),
+        ("weak", [0, 0, 0]),
+        ("20%", [0, 10, 10]),
+        ("10%", [0, 0, 10]),
+        ("16d", [0, 10, 10]),
+        ("30d", [10, 10, 10]),
+        ("expired,10%,16d", [0, 10, 10]),
     ] {
-        let (_, err) = place.scan(code, &[&good, "--fail-on", what]);
-        assert!(code == 0 || err.contains("1 to look at"), "{what}: {err}");
+        for (target, code) in [&good, &old, &over].into_iter().zip(codes) {
+            let (_, err) = place.scan(code, &[target, "--fail-on", what]);
+            assert!(code == 0 || err.contains("1 to look at"), "{what}: {err}");
+        }
     }
     place.scan(0, &[&good, "--roots", "a.pem", "--fail-on", "untrusted"]);
     place.scan(10, &[&good, &closed, "--fail-on", "failed"]);
