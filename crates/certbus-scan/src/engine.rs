@@ -341,7 +341,9 @@ impl<S: FnMut(Observation)> Engine<'_, S> {
         let Some(probe) = self.probes.get_mut(key) else { return };
         let mut closing = event.is_read_closed() || event.is_error();
         if probe.conversation.is_none() {
-            if let (true, Ok(Some(error))) = (event.is_error(), probe.stream.take_error()) {
+            if event.is_error()
+                && let Ok(Some(error)) = probe.stream.take_error()
+            {
                 let failure = connection::failure(&error, Phase::Connect);
                 return self.end(key, Err(failure));
             }
