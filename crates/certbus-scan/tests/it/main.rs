@@ -9,6 +9,8 @@ mod openssl;
 #[cfg(test)]
 mod parsers;
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
 mod stacks;
 #[cfg(test)]
 mod starttls;

@@ -247,6 +247,26 @@ fn an_interrupted_scan_prints_what_is_done_so_far() {
 }
 
 #[test]
+fn few_file_descriptors_make_a_scan_slower_and_lose_nothing() {
+    let mut place = Place::new();
+    place.self_signed("a", 90, "ec -pkeyopt ec_paramgen_curve:P-256");
+    let port = place.serve("a", "");
+    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let targets: String =
+        (0..300).map(|number| format!("127.0.0.1:{}\n", if number % 10 == 0 { port } else { closed })).collect();
+    std::fs::write(place.path("targets.txt"), targets).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 90; exec \"$0\" scan @targets.txt --json --raw --concurrency 500 --per-host 0"]);
+    command.arg(env!("CARGO_BIN_EXE_certbus")).current_dir(place.folder.path()).env("HOME", place.path("home"));
+    let (out, err) = told(0, command.output().unwrap());
+    assert!(err.contains("26 probes at a time: the system's limit of open files allows no more"), "{err}");
+    let seen = lines(&out);
+    let refused = seen.iter().filter(|line| line.seen.result == Err(Failure::Refused)).count();
+    let found = seen.iter().filter(|line| line.seen.result.is_ok()).count();
+    assert_eq!((seen.len(), refused, found), (300, 270, 30), "{out}");
+}
+
+#[test]
 fn every_node_of_a_name_in_bind_is_seen_and_a_name_without_any_is_a_dns_failure() {
     let mut place = Place::new();
     place.self_signed("a", 90, "rsa:2048");
