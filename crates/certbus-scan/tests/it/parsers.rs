@@ -49,19 +49,30 @@ proptest! {
     }
 
     #[test]
-    fn a_flight_with_any_byte_changed_never_counts_as_signed(
-        version in versions(),
+    fn a_flight_of_tls_1_3_with_any_byte_changed_never_counts_as_signed(
         at in any::<prop::sample::Index>(),
         by in 1_u8..=255,
     ) {
-        let mut flight = flight(version);
+        let mut flight = flight(Version::Tls13);
         let at = at.index(flight.len());
         flight[at] ^= by;
-        if let Ok(Some(found)) = feed(version, true, &flight, &[flight.len()]) {
-            // The version of a record and the server's session id of TLS 1.2 are under no signature.
-            let signed_over = found.proof != Proof::Signed || version == Version::Tls12 || matches!(at, 1..=2);
-            prop_assert!(signed_over || at < 5 || is_record_header(&flight, at), "byte {at}");
+        if let Ok(Some(found)) = feed(Version::Tls13, true, &flight, &[flight.len()]) {
+            // Only the headers of records in the clear are under no signature.
+            prop_assert!(found.proof != Proof::Signed || is_record_header(&flight, at), "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_server_random_or_signature_of_tls_1_2_that_was_changed_never_counts_as_signed(
+        at in prop_oneof![11_usize..43, 1000_usize..1030],
+        by in 1_u8..=255,
+    ) {
+        let mut flight = flight(Version::Tls12);
+        // From the end: ServerHelloDone (4 bytes), and before it the signature.
+        let at = if at < 1000 { at } else { flight.len() - 4 - (at - 999) };
+        flight[at] ^= by;
+        let seen = feed(Version::Tls12, true, &flight, &[flight.len()]);
+        prop_assert!(!matches!(&seen, Ok(Some(found)) if found.proof == Proof::Signed), "byte {at}");
     }
 
     #[test]
@@ -101,6 +112,17 @@ proptest! {
                 break;
             }
         }
+    }
+}
+
+#[test]
+fn a_signature_by_another_key_is_no_proof_and_the_certificate_is_shown_with_the_reason() {
+    for version in [Version::Tls12, Version::Tls13] {
+        let server = TlsServer::with_another_key(version);
+        let flight = server.flight(&quick(version, true).1);
+        let found = feed(version, true, &flight, &[flight.len()]).unwrap().unwrap();
+        assert_eq!((found.proof, found.chain.len()), (Proof::Presented, 1));
+        assert!(found.shortfall.unwrap().contains("not of the certificate's key"));
     }
 }
 

@@ -6,6 +6,8 @@ use certbus_core::name::DnsName;
 use certbus_scan::offer::{Hello, Keys, Version};
 use certbus_scan::quick::QuickLook;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
 
 /// rustls as a server, in memory.
@@ -23,6 +25,24 @@ impl TlsServer {
         let config = ServerConfig::builder_with_provider(provider).with_protocol_versions(&versions).unwrap();
         let mut config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
         config.send_tls13_tickets = 0;
+        Self(Arc::new(config))
+    }
+
+    /// One that presents a certificate and signs with a key that is not the certificate's.
+    pub(crate) fn with_another_key(version: Version) -> Self {
+        #[derive(Debug)]
+        struct Stolen(Arc<CertifiedKey>);
+        impl ResolvesServerCert for Stolen {
+            fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+                Some(self.0.clone())
+            }
+        }
+        let made = || rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made().signing_key.serialize_der()).unwrap();
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+        let stolen = CertifiedKey::new(vec![made().cert.der().clone()], key);
+        let mut config = (*Self::new(&[version]).0).clone();
+        config.cert_resolver = Arc::new(Stolen(Arc::new(stolen)));
         Self(Arc::new(config))
     }
 
