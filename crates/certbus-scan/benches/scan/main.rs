@@ -74,7 +74,5 @@ fn look(targets: &[SocketAddr], highest: &str, method: &str, proof: &str, in_fli
     let Summary { found, failed, peak, .. } =
         scan(receive, &options, &mut Learnt::default(), &AtomicBool::new(false), sink).unwrap();
     let different = seen.len();
-    println!(
-        r#"{{"found":{found},"failed":{failed},"peak":{peak},"different":{different},"failures":"{failures:?}"}}"#
-    );
+    println!(r#"{{"found":{found},"failed":{failed},"peak":{peak},"different":{different},"failures":{failures:?}}}"#);
 }

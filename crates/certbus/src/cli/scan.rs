@@ -187,15 +187,19 @@ impl Scan {
 
         let began = Instant::now();
         let mut report = Report::new(self.json, self.versions, bar.clone());
-        let mut fetcher = Fetcher::new(self.aia, self.revocation)?;
-        while let Some(one) = seen.recv().await {
-            bar.inc(1);
-            let verdict = match &roots {
-                None => None,
-                Some(roots) => fetcher.judge(&one, roots, now()).await,
-            };
-            let hit = self.fail_on.iter().any(|what| what.applies(&one, verdict.as_ref()));
-            report.take(one, verdict, hit);
+        let mut fetcher = Fetcher::new(self.aia, self.revocation);
+        let mut some = Vec::with_capacity(BETWEEN);
+        while seen.recv_many(&mut some, BETWEEN).await > 0 {
+            bar.inc(some.len() as u64);
+            for one in some.drain(..) {
+                let verdict = match &roots {
+                    None => None,
+                    Some(roots) => fetcher.judge(&one, roots, now()).await,
+                };
+                let hit = self.fail_on.iter().any(|what| what.applies(&one, verdict.as_ref()));
+                report.take(one, verdict, hit);
+            }
+            report.flush();
         }
         let summary = scanning.await.context("the scan ended early")??;
         let bad_lines = if cancel.load(Ordering::Relaxed) { 0 } else { feeding.await.context("reading targets")? };

@@ -1,10 +1,11 @@
 //! What certificates name and a verdict may want: intermediates and revocation lists, fetched over HTTP where it was asked
 //! for, each address once. It asks nobody else, and sends nothing but the request.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use certbus_core::time::Timestamp;
 use certbus_scan::observation::Observation;
 use certbus_scan::roots::Roots;
@@ -15,7 +16,8 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 pub(super) struct Fetcher {
     aia: bool,
     revocation: bool,
-    client: reqwest::Client,
+    /// Made when it is first wanted: it reads the platform's roots.
+    client: OnceCell<reqwest::Client>,
     /// What was fetched, or could not be.
     known: HashMap<String, Option<Vec<u8>>>,
 }
@@ -27,9 +29,8 @@ const LARGEST: usize = 64 * 1024 * 1024;
 const LINKS: usize = 4;
 
 impl Fetcher {
-    pub(super) fn new(aia: bool, revocation: bool) -> Result<Self> {
-        let client = reqwest::Client::builder().timeout(WITHIN).user_agent("certbus-scan").build()?;
-        Ok(Self { aia, revocation, client, known: HashMap::new() })
+    pub(super) fn new(aia: bool, revocation: bool) -> Self {
+        Self { aia, revocation, client: OnceCell::new(), known: HashMap::new() }
     }
 
     /// The verdict, with what it wants and may have.
@@ -72,7 +73,12 @@ impl Fetcher {
     }
 
     async fn fetch(&self, url: &str) -> Result<Vec<u8>> {
-        let mut answer = self.client.get(url).send().await?.error_for_status()?;
+        if self.client.get().is_none() {
+            let client = reqwest::Client::builder().timeout(WITHIN).user_agent("certbus-scan").build()?;
+            self.client.get_or_init(|| client);
+        }
+        let client = self.client.get().context("no HTTP client")?;
+        let mut answer = client.get(url).send().await?.error_for_status()?;
         let mut body = Vec::new();
         while let Some(part) = answer.chunk().await? {
             body.extend_from_slice(&part);

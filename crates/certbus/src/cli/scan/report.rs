@@ -19,6 +19,8 @@ pub(super) struct Report {
     json: bool,
     versions: bool,
     bar: ProgressBar,
+    /// JSON lines that are not printed yet.
+    lines: String,
     rows: Vec<Vec<String>>,
     /// Nodes of which some versions are still out, where each version is asked for by itself.
     partial: HashMap<Node, Partial>,
@@ -55,7 +57,7 @@ const HEADING: [&str; 7] = ["target", "node", "certificate for", "key", "tls", "
 impl Report {
     pub(super) fn new(json: bool, versions: bool, bar: ProgressBar) -> Self {
         let (rows, partial, failed) = (Vec::new(), HashMap::new(), BTreeMap::new());
-        Self { json, versions, bar, rows, partial, found: 0, failed, problems: 0, failing: 0 }
+        Self { json, versions, bar, lines: String::new(), rows, partial, found: 0, failed, problems: 0, failing: 0 }
     }
 
     /// Takes one result. `hit`: `--fail-on` applies to it.
@@ -68,12 +70,21 @@ impl Report {
         self.problems += usize::from(verdict.as_ref().is_some_and(|verdict| !verdict.problems.is_empty()));
         if self.json {
             let line = Line { seen: &seen, verdict: verdict.as_ref() };
-            self.bar.suspend(|| output::json(&line));
+            self.lines += &serde_json::to_string(&line).unwrap_or_default();
+            self.lines.push('\n');
         } else if self.versions {
             self.join(seen, verdict);
         } else {
             let spoken = seen.result.as_ref().map_or(String::new(), |found| found.version.to_string());
             self.row(&seen, verdict.as_ref(), spoken);
+        }
+    }
+
+    /// Prints the JSON lines so far, at once.
+    pub(super) fn flush(&mut self) {
+        if !self.lines.is_empty() {
+            self.bar.suspend(|| output::line(self.lines.trim_end()));
+            self.lines.clear();
         }
     }
 
