@@ -273,7 +273,7 @@ impl Scan {
 
 /// A bar on a terminal, nothing elsewhere.
 fn progress() -> ProgressBar {
-    let bar = ProgressBar::no_length();
+    let bar = ProgressBar::new(0);
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }

@@ -262,6 +262,10 @@ fn few_file_descriptors_make_a_scan_slower_and_lose_nothing() {
     assert!(err.contains("26 probes at a time: the system's limit of open files allows no more"), "{err}");
     let seen = lines(&out);
     let refused = seen.iter().filter(|line| line.seen.result == Err(Failure::Refused)).count();
+    // Read by people, a large scan lists who is there; JSON has everybody.
+    let (table, told) = place.scan(0, &["@targets.txt"]);
+    assert_eq!(table.lines().count(), 30, "{table}");
+    assert!(told.contains("not listed: 270 addresses"), "{told}");
     let found = seen.iter().filter(|line| line.seen.result.is_ok()).count();
     assert_eq!((seen.len(), refused, found), (300, 270, 30), "{out}");
 }

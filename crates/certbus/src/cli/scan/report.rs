@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use certbus_scan::failure::Failure;
+use certbus_scan::failure::{Failure, Phase};
 use certbus_scan::found::{Found, Proof};
 use certbus_scan::observation::Observation;
 use certbus_scan::offer::Version;
@@ -21,9 +21,12 @@ pub(super) struct Report {
     bar: ProgressBar,
     /// JSON lines that are not printed yet.
     lines: String,
-    rows: Vec<Vec<String>>,
+    /// Rows of the next block, and whether there is nobody to tell of.
+    rows: Vec<(bool, Vec<String>)>,
     /// Nodes of which some versions are still out, where each version is asked for by itself.
     partial: HashMap<Node, Partial>,
+    /// Addresses of a large scan where nobody is: counted, not listed.
+    unlisted: usize,
     found: usize,
     /// Failures, by kind.
     failed: BTreeMap<&'static str, usize>,
@@ -52,12 +55,26 @@ struct Line<'a> {
 
 /// Rows of one table: more are printed in the next, so that memory stays bounded.
 const BLOCK: usize = 500;
+/// Of scans up to this size everything is listed.
+const FEW: u64 = 64;
 const HEADING: [&str; 7] = ["target", "node", "certificate for", "key", "tls", "left", "verdict"];
 
 impl Report {
     pub(super) fn new(json: bool, versions: bool, bar: ProgressBar) -> Self {
         let (rows, partial, failed) = (Vec::new(), HashMap::new(), BTreeMap::new());
-        Self { json, versions, bar, lines: String::new(), rows, partial, found: 0, failed, problems: 0, failing: 0 }
+        Self {
+            json,
+            versions,
+            bar,
+            lines: String::new(),
+            rows,
+            partial,
+            unlisted: 0,
+            found: 0,
+            failed,
+            problems: 0,
+            failing: 0,
+        }
     }
 
     /// Takes one result. `hit`: `--fail-on` applies to it.
@@ -101,6 +118,12 @@ impl Report {
         if !self.json || std::io::stderr().is_terminal() {
             let took = took.as_secs_f64();
             output::remark(format!("{} certificates seen{problems}{failed}, in {took:.1} s", self.found));
+            if self.unlisted > 0 {
+                output::remark(format!(
+                    "not listed: {} addresses where nobody answered (--json has them)",
+                    self.unlisted
+                ));
+            }
         }
         self.failing
     }
@@ -138,18 +161,34 @@ impl Report {
             Ok(found) => of_found(found, verdict),
             Err(failure) => [String::new(), String::new(), String::new(), failed(failure)],
         };
-        self.rows.push(vec![target, node.unwrap_or_default(), names, key, spoken, left, told]);
+        let row = vec![target, node.unwrap_or_default(), names, key, spoken, left, told];
+        self.rows.push((is_nobody(seen), row));
         if self.rows.len() >= BLOCK {
             self.print();
         }
     }
 
     fn print(&mut self) {
-        let rows = std::mem::take(&mut self.rows);
+        let mut rows = std::mem::take(&mut self.rows);
+        if self.bar.length().is_some_and(|length| length > FEW) {
+            let all = rows.len();
+            rows.retain(|(nobody, _)| !nobody);
+            self.unlisted += all - rows.len();
+        }
         if !rows.is_empty() {
+            let rows = rows.into_iter().map(|(_, row)| row).collect();
             self.bar.suspend(|| output::table(&HEADING, rows));
         }
     }
+}
+
+/// Who scans a network wants to see who is there. What was named is always listed.
+fn is_nobody(seen: &Observation) -> bool {
+    let nobody = matches!(
+        seen.result,
+        Err(Failure::Refused | Failure::Unreachable { .. } | Failure::Timeout { phase: Phase::Connect })
+    );
+    nobody && seen.host.parse::<IpAddr>().is_ok()
 }
 
 fn of_found(found: &Found, verdict: Option<&Verdict>) -> [String; 4] {
