@@ -50,6 +50,8 @@ for line in open(sys.argv[1]):
 """
 
 
+# Servers that are running: whatever happens, they are stopped at the end.
+RUNNING = []
 # How a command is run in another network.
 INSIDE = []
 
@@ -66,6 +68,7 @@ scgi_temp_path {work}/s; server_names_hash_max_size 20000; include {farm}/server
 """)
         path = os.environ["PATH"] + ":/usr/sbin:/sbin"
         self.process = subprocess.Popen([*inside, shutil.which("nginx", path=path), "-c", str(conf)])
+        RUNNING.append(self.process)
         # With thousands of sites it takes its time; its pid file comes last.
         deadline = time.monotonic() + 180
         while not (work / "nginx.pid").exists():
@@ -406,6 +409,7 @@ def memory():
     for behaviour in ["silent", "half"]:
         first = 21000
         server = subprocess.Popen([BENCH, "hostile", behaviour, str(first), "20"], stdout=subprocess.PIPE)
+        RUNNING.append(server)
         server.stdout.readline()
         file = work / "hostile.txt"
         file.write_text("".join(f"127.0.0.1:{first + number % 20}\n" for number in range(12_000)))
@@ -424,4 +428,8 @@ def memory():
 try:
     main()
 finally:
+    for process in RUNNING:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
     shutil.rmtree(work, ignore_errors=True)
