@@ -55,7 +55,8 @@ class Services:
         self.folder = folder
         # CERTBUS_SERVICES: programs that stand before the usual ones (benches under load).
         before = os.environ.get("CERTBUS_SERVICES", "")
-        self.path = os.pathsep.join([before, str(cache / "bin"), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+        known = ["/usr/sbin", "/sbin", "/usr/local/go/bin"]
+        self.path = os.pathsep.join([before, str(cache / "bin"), os.environ.get("PATH", ""), *known])
         self.running = []
         self.versions = []
         self.environment = {}
@@ -297,6 +298,16 @@ zone:
         self.counterparty("HAProxy", version([self.program("haproxy"), "-v"], 2))
         self.counterparty("Postfix", version([self.program("postconf"), "-d", "mail_version"], -1))
         self.counterparty("PostgreSQL", version([postgres(), "--version"], 2))
+        self.counterparty("Dovecot", version([self.program("dovecot"), "--version"], 0))
+        self.counterparty("vsftpd", packaged("vsftpd", self.program("vsftpd")))
+        self.counterparty("slapd", packaged("slapd", self.program("slapd")))
+        self.counterparty("INN", packaged("inn2", "/usr/lib/news/bin/nnrpd"))
+        self.counterparty("MariaDB", version([self.program("mariadbd"), "--version"], 2))
+        self.counterparty("Prosody", packaged("prosody", self.program("prosody")))
+        self.counterparty("GnuTLS", version([self.program("gnutls-serv"), "--version"], 1))
+        self.counterparty("Caddy", version([self.program("caddy"), "version"], 0))
+        self.counterparty("golang", version([self.program("go"), "env", "GOVERSION"], 0))
+        self.counterparty("Java", version([self.program("java"), "--version"], 1))
         file = self.folder / "counterparties"
         file.write_text("".join(f"{line}\n" for line in self.versions))
         self.environment["CERTBUS_TEST_COUNTERPARTIES"] = str(file)
@@ -415,6 +426,13 @@ def version(command: list, word: int) -> str:
     said = subprocess.run(command, capture_output=True, text=True)
     words = (said.stdout + said.stderr).split()
     return words[word] if words else "unknown"
+
+
+def packaged(package: str, program: str) -> str:
+    """Of a program that does not say its version, the version of its Debian package."""
+    if not os.access(program, os.X_OK):
+        raise Failed(f"{program} is not installed; run ci/install-counterparties")
+    return version(["dpkg-query", "-W", "-f", "${Version}", package], 0)
 
 
 def postgres() -> str:

@@ -14,6 +14,7 @@ mod keys;
 mod mk;
 pub(crate) mod output;
 mod renew;
+mod scan;
 mod serve;
 mod stream;
 
@@ -90,6 +91,8 @@ enum Command {
     Serve(serve::Serve),
     /// Keep the files of nginx, HAProxy and others in line with the log, and reload them.
     Agent(agent::Agent),
+    /// See which certificates servers really present. Needs no settings, no log and no root.
+    Scan(Box<scan::Scan>),
     /// An HTTPS server that serves managed certificates: a model for your own.
     ExampleServer(example_server::ExampleServer),
     /// Print a completion script for a shell.
@@ -121,6 +124,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Stream(command) => command.run(&settings()?).await,
         Command::Serve(serve) => serve.run(&settings()?).await,
         Command::Agent(agent) => agent.run(&settings()?).await,
+        Command::Scan(scan) => scan.run().await,
         Command::ExampleServer(server) => server.run(&settings()?).await,
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();

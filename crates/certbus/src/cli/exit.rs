@@ -11,7 +11,7 @@ pub(crate) const CODES: &str = "\
  1  failed: a file, the log, the CA, the network
  2  usage: the command line or the settings say something that cannot be
  3  a named thing (certificate, recipient, identity file …) does not exist
-10  a check found something (doctor, cert check, cert mk --dry-run, stream verify)";
+10  a check found something (doctor, cert check, cert mk --dry-run, scan --fail-on, stream verify)";
 
 /// What was asked for cannot be: exit code 2.
 #[derive(Debug)]

@@ -35,4 +35,6 @@ mod recovery;
 #[cfg(test)]
 mod s3;
 #[cfg(test)]
+mod scan;
+#[cfg(test)]
 mod shop;

@@ -1,0 +1,207 @@
+//! What a leaf says of itself (RFC 5280), and what is weak in a chain. It asks nobody whether that is true.
+
+use certbus_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::public_key::PublicKey;
+
+use super::Problem;
+use rustls::pki_types::CertificateDer;
+
+/// What a leaf says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaf {
+    /// Its distinguished name (RFC 4514).
+    pub subject: String,
+    /// Its issuer's.
+    pub issuer: String,
+    /// Hex, as it stands in the certificate.
+    pub serial: String,
+    /// DNS names and addresses of its subject alternative name.
+    pub names: Vec<String>,
+    /// Its validity.
+    pub not_before: Timestamp,
+    /// Its validity.
+    pub not_after: Timestamp,
+    /// `RSA 2048`, `P-256`, `Ed25519` …
+    pub key: String,
+    /// The algorithm that its issuer signed it with.
+    pub signature: String,
+    /// Whether it may also log in as a client (extended key usage clientAuth), which public CAs no longer issue.
+    pub client_auth: bool,
+    /// Whether it may be a server's: extended key usage serverAuth, or none at all.
+    pub server_auth: bool,
+    /// Whether its key may sign a handshake: key usage digitalSignature, or none at all.
+    pub digital_signature: bool,
+}
+
+/// Where a certificate says that more can be had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Links {
+    /// Its issuer's certificate.
+    pub issuers: Vec<String>,
+    /// Revocation lists.
+    pub crls: Vec<String>,
+}
+
+impl Leaf {
+    /// Reads a certificate; None if it does not parse.
+    pub fn read(der: &CertificateDer<'_>) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let usage = certificate.extended_key_usage().ok().flatten();
+        let may = |purpose: bool| usage.as_ref().is_none_or(|usage| purpose || usage.value.any);
+        let key_usage = certificate.key_usage().ok().flatten();
+        let names = certificate.subject_alternative_name().ok().flatten();
+        let names = names.map_or_else(Vec::new, |names| names.value.general_names.iter().filter_map(spelt).collect());
+        let validity = certificate.validity();
+        Some(Self {
+            subject: certificate.subject().to_string(),
+            issuer: certificate.issuer().to_string(),
+            serial: data_encoding::HEXLOWER.encode(certificate.raw_serial()),
+            names,
+            not_before: Timestamp::from_seconds(validity.not_before.timestamp()),
+            not_after: Timestamp::from_seconds(validity.not_after.timestamp()),
+            key: key(&certificate).0,
+            signature: signature(&certificate),
+            client_auth: usage.as_ref().is_some_and(|usage| usage.value.client_auth),
+            server_auth: may(usage.as_ref().is_some_and(|usage| usage.value.server_auth)),
+            digital_signature: key_usage.is_none_or(|usage| usage.value.digital_signature()),
+        })
+    }
+
+    /// Seconds left, and the part of its life that they are.
+    pub(super) fn left(&self, now: Timestamp) -> (f64, f64) {
+        let left = (self.not_after.millis() - now.millis()) as f64;
+        let life = (self.not_after.millis() - self.not_before.millis()).max(1) as f64;
+        (left / 1000.0, (left / life).min(1.0))
+    }
+
+    pub(super) fn is_overdue(&self, now: Timestamp) -> bool {
+        let short = self.not_after.since(self.not_before).as_secs() < 10 * 86_400;
+        self.left(now).1 < if short { 1.0 / 2.0 } else { 1.0 / 3.0 }
+    }
+
+    pub(super) fn time_problem(&self, now: Timestamp) -> Option<Problem> {
+        match () {
+            () if now > self.not_after => Some(Problem::Expired),
+            () if now < self.not_before => Some(Problem::NotYetValid),
+            () => None,
+        }
+    }
+
+    pub(super) fn usage_problem(&self) -> Option<Problem> {
+        (!self.server_auth).then(|| Problem::Usage { why: "extended key usage without serverAuth".into() })
+    }
+
+    /// Clients do not look, and no client's RSA key exchange is left to need such a key.
+    pub(super) fn usage_weakness(&self) -> Option<Problem> {
+        let why = "key usage without digitalSignature, which every modern handshake makes";
+        (!self.digital_signature).then(|| Problem::Usage { why: why.into() })
+    }
+}
+
+/// Where a certificate says that its issuer's certificate and revocation lists are.
+pub fn links(der: &CertificateDer<'_>) -> Links {
+    let mut links = Links::default();
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return links };
+    for extension in certificate.extensions() {
+        match extension.parsed_extension() {
+            ParsedExtension::AuthorityInfoAccess(access) => {
+                // id-ad-caIssuers
+                let issuers =
+                    access.accessdescs.iter().filter(|one| one.access_method.to_id_string() == "1.3.6.1.5.5.7.48.2");
+                links.issuers.extend(issuers.filter_map(|one| url(&one.access_location)));
+            }
+            ParsedExtension::CRLDistributionPoints(points) => {
+                for point in &points.points {
+                    if let Some(DistributionPointName::FullName(names)) = &point.distribution_point {
+                        links.crls.extend(names.iter().filter_map(url));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    links
+}
+
+/// Keys and signatures of a chain that can be broken. A root's signature of itself proves nothing and may be weak.
+pub(super) fn weaknesses(chain: &[CertificateDer<'_>]) -> Vec<Problem> {
+    let mut weak = Vec::new();
+    for der in chain {
+        let Ok((_, certificate)) = X509Certificate::from_der(der) else { continue };
+        let whose = certificate.subject();
+        let (name, is_weak) = key(&certificate);
+        if is_weak {
+            weak.push(Problem::WeakKey { what: format!("{name} of {whose}") });
+        }
+        let signature = signature(&certificate);
+        let forgeable = ["md2", "md4", "md5", "sha1"].iter().any(|old| signature.to_ascii_lowercase().contains(old));
+        if forgeable && certificate.subject() != certificate.issuer() {
+            weak.push(Problem::WeakSignature { what: format!("{signature} on {whose}") });
+        }
+    }
+    weak
+}
+
+/// A public key in words, and whether it is weak (NIST SP 800-57: less than 112 bits of strength).
+fn key(certificate: &X509Certificate<'_>) -> (String, bool) {
+    let info = certificate.public_key();
+    let oid = info.algorithm.algorithm.to_id_string();
+    match info.parsed() {
+        Ok(PublicKey::RSA(key)) => (format!("RSA {}", key.key_size()), key.key_size() < 2048),
+        Ok(PublicKey::EC(point)) => match point.key_size() {
+            size @ (256 | 384) => (format!("P-{size}"), false),
+            // 66 bytes hold 521 bits.
+            528 | 521 => ("P-521".into(), false),
+            size => (format!("EC {size}"), size < 224),
+        },
+        Ok(PublicKey::DSA(_)) => ("DSA".into(), true),
+        _ => match oid.as_str() {
+            "1.3.101.112" => ("Ed25519".into(), false),
+            "1.3.101.113" => ("Ed448".into(), false),
+            _ => (oid, false),
+        },
+    }
+}
+
+fn signature(certificate: &X509Certificate<'_>) -> String {
+    let oid = certificate.signature_algorithm.algorithm.to_id_string();
+    let name = match oid.as_str() {
+        "1.2.840.113549.1.1.2" => "md2WithRSAEncryption",
+        "1.2.840.113549.1.1.4" => "md5WithRSAEncryption",
+        "1.2.840.113549.1.1.5" => "sha1WithRSAEncryption",
+        "1.2.840.113549.1.1.10" => "rsassaPss",
+        "1.2.840.113549.1.1.11" => "sha256WithRSAEncryption",
+        "1.2.840.113549.1.1.12" => "sha384WithRSAEncryption",
+        "1.2.840.113549.1.1.13" => "sha512WithRSAEncryption",
+        "1.2.840.10040.4.3" => "dsaWithSha1",
+        "1.2.840.10045.4.1" => "ecdsa-with-SHA1",
+        "1.2.840.10045.4.3.2" => "ecdsa-with-SHA256",
+        "1.2.840.10045.4.3.3" => "ecdsa-with-SHA384",
+        "1.2.840.10045.4.3.4" => "ecdsa-with-SHA512",
+        "1.3.101.112" => "Ed25519",
+        "1.3.101.113" => "Ed448",
+        _ => &oid,
+    };
+    name.to_owned()
+}
+
+fn spelt(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let four = <[u8; 4]>::try_from(*bytes).map(std::net::IpAddr::from);
+            four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(std::net::IpAddr::from)).ok().map(|ip| ip.to_string())
+        }
+        _ => None,
+    }
+}
+
+fn url(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::URI(url) if url.starts_with("http://") || url.starts_with("https://") => Some((*url).to_owned()),
+        _ => None,
+    }
+}

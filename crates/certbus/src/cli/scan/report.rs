@@ -1,0 +1,227 @@
+//! What a scan prints: JSON lines as they come, or a table in blocks, and what it all came to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::IsTerminal;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use certbus_scan::failure::{Failure, Phase};
+use certbus_scan::found::{Found, Proof};
+use certbus_scan::observation::Observation;
+use certbus_scan::offer::Version;
+use certbus_scan::verdict::Verdict;
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use crate::cli::output;
+
+pub(super) struct Report {
+    json: bool,
+    versions: bool,
+    bar: ProgressBar,
+    /// JSON lines that are not printed yet.
+    lines: String,
+    /// Rows of the next block, and whether there is nobody to tell of.
+    rows: Vec<(bool, Vec<String>)>,
+    /// Nodes of which some versions are still out, where each version is asked for by itself.
+    partial: HashMap<Node, Partial>,
+    /// Addresses of a large scan where nobody is: counted, not listed.
+    unlisted: usize,
+    found: usize,
+    /// Failures, by kind.
+    failed: BTreeMap<&'static str, usize>,
+    problems: usize,
+    failing: usize,
+}
+
+/// An endpoint's node, and whether ECDSA and whether RSA was asked of it.
+type Node = (String, Option<IpAddr>, u16, bool, bool);
+
+#[derive(Default)]
+struct Partial {
+    spoken: Vec<Version>,
+    missing: usize,
+    best: Option<(Observation, Option<Verdict>)>,
+}
+
+/// An observation with its verdict, as JSON has them.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    seen: &'a Observation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<&'a Verdict>,
+}
+
+/// Rows of one table: more are printed in the next, so that memory stays bounded.
+const BLOCK: usize = 500;
+/// Of scans up to this size everything is listed.
+const FEW: u64 = 64;
+const HEADING: [&str; 7] = ["target", "node", "certificate for", "key", "tls", "left", "verdict"];
+
+impl Report {
+    pub(super) fn new(json: bool, versions: bool, bar: ProgressBar) -> Self {
+        let (rows, partial, failed) = (Vec::new(), HashMap::new(), BTreeMap::new());
+        Self {
+            json,
+            versions,
+            bar,
+            lines: String::new(),
+            rows,
+            partial,
+            unlisted: 0,
+            found: 0,
+            failed,
+            problems: 0,
+            failing: 0,
+        }
+    }
+
+    /// Takes one result. `hit`: `--fail-on` applies to it.
+    pub(super) fn take(&mut self, seen: Observation, verdict: Option<Verdict>, hit: bool) {
+        self.failing += usize::from(hit);
+        match &seen.result {
+            Ok(_) => self.found += 1,
+            Err(failure) => *self.failed.entry(failure.kind()).or_default() += 1,
+        }
+        self.problems += usize::from(verdict.as_ref().is_some_and(|verdict| !verdict.problems.is_empty()));
+        if self.json {
+            let line = Line { seen: &seen, verdict: verdict.as_ref() };
+            self.lines += &serde_json::to_string(&line).unwrap_or_default();
+            self.lines.push('\n');
+        } else if self.versions {
+            self.join(seen, verdict);
+        } else {
+            let spoken = seen.result.as_ref().map_or(String::new(), |found| found.version.to_string());
+            self.row(&seen, verdict.as_ref(), spoken);
+        }
+    }
+
+    /// Prints the JSON lines so far, at once.
+    pub(super) fn flush(&mut self) {
+        if !self.lines.is_empty() {
+            self.bar.suspend(|| output::line(self.lines.trim_end()));
+            self.lines.clear();
+        }
+    }
+
+    /// Prints what is left. Returns how often `--fail-on` applied.
+    pub(super) fn finish(mut self, took: Duration) -> usize {
+        for (_, partial) in std::mem::take(&mut self.partial) {
+            self.joined(partial);
+        }
+        self.print();
+        let failed: usize = self.failed.values().sum();
+        let kinds: Vec<_> = self.failed.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let failed = if failed > 0 { format!(", {failed} failed ({})", kinds.join(", ")) } else { String::new() };
+        let problems = if self.problems > 0 { format!(", {} with problems", self.problems) } else { String::new() };
+        if !self.json || std::io::stderr().is_terminal() {
+            let took = took.as_secs_f64();
+            output::remark(format!("{} certificates seen{problems}{failed}, in {took:.1} s", self.found));
+            if self.unlisted > 0 {
+                output::remark(format!(
+                    "not listed: {} addresses where nobody answered (--json has them)",
+                    self.unlisted
+                ));
+            }
+        }
+        self.failing
+    }
+
+    fn join(&mut self, seen: Observation, verdict: Option<Verdict>) {
+        let asked = |word| seen.offer.signature_algorithms.iter().any(|algorithm| algorithm.starts_with(word));
+        let node = (seen.host.to_string(), seen.address, seen.port, asked("ecdsa"), asked("rsa"));
+        let partial = self.partial.entry(node.clone()).or_insert(Partial { missing: 4, ..Partial::default() });
+        partial.missing -= 1;
+        partial.spoken.extend(seen.result.as_ref().ok().map(|found| found.version));
+        // The row tells of the newest version that is spoken.
+        let version = |seen: &Observation| seen.result.as_ref().ok().map(|found| found.version);
+        if partial.best.as_ref().is_none_or(|(best, _)| version(&seen) > version(best)) {
+            partial.best = Some((seen, verdict));
+        }
+        if partial.missing == 0
+            && let Some(partial) = self.partial.remove(&node)
+        {
+            self.joined(partial);
+        }
+    }
+
+    fn joined(&mut self, mut partial: Partial) {
+        partial.spoken.sort_unstable();
+        let spoken: Vec<_> = partial.spoken.iter().map(ToString::to_string).collect();
+        if let Some((seen, verdict)) = partial.best {
+            self.row(&seen, verdict.as_ref(), spoken.join(" "));
+        }
+    }
+
+    fn row(&mut self, seen: &Observation, verdict: Option<&Verdict>, spoken: String) {
+        let target = format!("{}:{}", bracketed(&seen.host), seen.port);
+        let node = seen.address.map(|address| address.to_string()).filter(|address| *address != *seen.host);
+        let [names, key, left, told] = match &seen.result {
+            Ok(found) => of_found(found, verdict),
+            Err(failure) => [String::new(), String::new(), String::new(), failed(failure)],
+        };
+        let row = vec![target, node.unwrap_or_default(), names, key, spoken, left, told];
+        self.rows.push((is_nobody(seen), row));
+        if self.rows.len() >= BLOCK {
+            self.print();
+        }
+    }
+
+    fn print(&mut self) {
+        let mut rows = std::mem::take(&mut self.rows);
+        if self.bar.length().is_some_and(|length| length > FEW) {
+            let all = rows.len();
+            rows.retain(|(nobody, _)| !nobody);
+            self.unlisted += all - rows.len();
+        }
+        if !rows.is_empty() {
+            let rows = rows.into_iter().map(|(_, row)| row).collect();
+            self.bar.suspend(|| output::table(&HEADING, rows));
+        }
+    }
+}
+
+/// Who scans a network wants to see who is there. What was named is always listed.
+fn is_nobody(seen: &Observation) -> bool {
+    let nobody = matches!(
+        seen.result,
+        Err(Failure::Refused | Failure::Unreachable { .. } | Failure::Timeout { phase: Phase::Connect })
+    );
+    nobody && seen.host.parse::<IpAddr>().is_ok()
+}
+
+fn of_found(found: &Found, verdict: Option<&Verdict>) -> [String; 4] {
+    let Some((verdict, leaf)) = verdict.and_then(|verdict| verdict.leaf.as_ref().map(|leaf| (verdict, leaf))) else {
+        return [String::new(), String::new(), String::new(), "✗ a certificate that does not parse".into()];
+    };
+    let names = match leaf.names.as_slice() {
+        [] => leaf.subject.clone(),
+        [only] => only.clone(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+    };
+    let problems: Vec<_> = verdict.problems.iter().map(ToString::to_string).collect();
+    let mut told = match problems.as_slice() {
+        [] if verdict.overdue => "! trusted, overdue".to_owned(),
+        [] => "✓ trusted".to_owned(),
+        _ if verdict.trusted => format!("! trusted, {}", problems.join(", ")),
+        _ => format!("✗ {}", problems.join(", ")),
+    };
+    if found.proof > Proof::Presented {
+        told = format!("{told}, {}", found.proof);
+    }
+    if let Some(shortfall) = &found.shortfall {
+        told = format!("{told} (only {}: {shortfall})", found.proof);
+    }
+    let days = verdict.days_left.unwrap_or_default();
+    let left = if days.abs() < 10.0 { format!("{days:.1} d") } else { format!("{days:.0} d") };
+    [names, leaf.key.clone(), left, told]
+}
+
+fn failed(failure: &Failure) -> String {
+    format!("✗ {failure}")
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
