@@ -45,7 +45,7 @@ impl Learnt {
     }
 }
 
-/// The way that comes first. One hello for all versions comes before the one for old ones: it costs a tenth more of this
+/// The way that comes first. One hello for all versions comes before the one for old ones: it costs 1.4 times as much of this
 /// side's CPU, shows what the server chooses when it may, and needs one connection whatever the server speaks.
 pub fn first(method: Method, proof: Proof, hello: Hello, learnt: Option<Way>) -> Way {
     let possible = |way: &Way| allowed(method, *way) && fits(*way, hello);

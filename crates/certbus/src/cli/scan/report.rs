@@ -117,7 +117,8 @@ impl Report {
         let problems = if self.problems > 0 { format!(", {} with problems", self.problems) } else { String::new() };
         if !self.json || std::io::stderr().is_terminal() {
             let took = took.as_secs_f64();
-            output::remark(format!("{} certificates seen{problems}{failed}, in {took:.1} s", self.found));
+            let s = if self.found == 1 { "" } else { "s" };
+            output::remark(format!("{} certificate{s} seen{problems}{failed}, in {took:.1} s", self.found));
             if self.unlisted > 0 {
                 output::remark(format!(
                     "not listed: {} addresses where nobody answered (--json has them)",
