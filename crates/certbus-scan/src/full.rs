@@ -99,9 +99,12 @@ impl FullLook {
         }
         self.total += input.len();
         let mut rest = input;
-        while !rest.is_empty() {
-            if let Err(error) = self.connection.read_tls(&mut rest) {
-                return self.failed(Failure::malformed(Part::Record, error.to_string()));
+        // What comes after the handshake is not read, and after a close_notify nothing is taken.
+        while !rest.is_empty() && self.connection.is_handshaking() {
+            match self.connection.read_tls(&mut rest) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => return self.failed(Failure::malformed(Part::Record, error.to_string())),
             }
             if let Err(error) = self.connection.process_new_packets() {
                 return self.stopped(error);

@@ -50,11 +50,17 @@ impl Spec {
         let trimmed = text.trim();
         let (starttls, url, rest) = match trimmed.split_once("://") {
             None => (None, false, trimmed),
-            Some(("https" | "tls", rest)) => (None, true, rest),
-            Some((protocol, rest)) => (Some(protocol.parse().map_err(refuse)?), true, rest),
+            Some((protocol, rest)) => match protocol.to_ascii_lowercase().as_str() {
+                "https" | "tls" => (None, true, rest),
+                protocol => (Some(protocol.parse().map_err(refuse)?), true, rest),
+            },
         };
-        // What is pasted from a browser has a path.
-        let rest = if url { rest.split('/').next().unwrap_or_default() } else { rest };
+        // What is pasted from a browser has a path; a range has one that is a number.
+        let is_range = |path: &str| path.starts_with(|c: char| c.is_ascii_digit());
+        let rest = match rest.split_once('/') {
+            Some((host, path)) if url && !(host.parse::<std::net::IpAddr>().is_ok() && is_range(path)) => host,
+            _ => rest,
+        };
         let (host, ports) = split(rest).map_err(|why| refuse(why.to_owned()))?;
         let ports = ports.map_or(Ok(Vec::new()), read_ports).map_err(refuse)?;
         Ok(Self { hosts: Hosts::read(host).map_err(refuse)?, ports, starttls })

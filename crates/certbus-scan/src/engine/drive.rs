@@ -416,9 +416,9 @@ impl<'a, S: FnMut(Observation)> Engine<'a, S> {
     fn next_on_full_way(&mut self) {
         while let Some(token) = self.full.waiting.pop_front() {
             if let Some(key) = connection::key(token, &self.probes) {
-                if !self.converse(key) {
-                    self.read(key, true);
-                }
+                let open = self.converse(key);
+                // A greeting may have come while it waited: nobody will tell of it again.
+                self.read(key, !open);
                 return;
             }
         }

@@ -41,7 +41,8 @@ pub(crate) fn certificate_verify(
 
 fn split_key_exchange(body: &[u8], suite: u16) -> Option<(&[u8], u16, &[u8])> {
     let mut rest = Reader::new(body);
-    if suite >= 0xc000 {
+    // DHE_RSA with ChaCha20 stands among those of elliptic curves (RFC 7905).
+    if suite >= 0xc000 && suite != 0xccaa {
         // A named curve and a point (RFC 8422 section 5.4).
         rest.take(3)?;
         rest.vec8()?;

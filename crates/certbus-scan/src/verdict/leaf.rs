@@ -50,7 +50,8 @@ impl Leaf {
     pub fn read(der: &CertificateDer<'_>) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let usage = certificate.extended_key_usage().ok().flatten();
-        let may = |purpose: bool| usage.as_ref().is_none_or(|usage| purpose || usage.value.any);
+        // Not `any`: who verifies a server does not take it (RFC 5280 section 4.2.1.12 lets him).
+        let may = |purpose: bool| usage.is_none() || purpose;
         let key_usage = certificate.key_usage().ok().flatten();
         let names = certificate.subject_alternative_name().ok().flatten();
         let names = names.map_or_else(Vec::new, |names| names.value.general_names.iter().filter_map(spelt).collect());

@@ -48,8 +48,8 @@ pub(super) fn judge(
         Err(Error::InvalidSignatureForPublicKey) if signs_itself_up(chain) => {
             unknown_issuer(chain, roots, extras, with_extras().is_ok())
         }
-        // The leaf's own extensions are judged elsewhere.
-        Err(Error::RequiredEkuNotFoundContext(_)) => None,
+        // What the leaf itself may not be used for is said elsewhere; of a certificate above it, here.
+        Err(Error::RequiredEkuNotFoundContext(_)) if !leaf.server_auth => None,
         Err(error) => Some(Problem::Invalid { why: in_words(&error) }),
     };
     let revocation = (!extras.crls.is_empty()).then(|| revocation(chain, &mended, roots, extras, at));

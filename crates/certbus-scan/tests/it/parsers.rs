@@ -3,6 +3,7 @@
 use certbus_scan::conversation::{Conversation, Topic, Way};
 use certbus_scan::failure::Failure;
 use certbus_scan::found::{Found, Proof};
+use certbus_scan::full::FullLook;
 use certbus_scan::offer::Version;
 use certbus_scan::starttls::Starttls;
 use proptest::prelude::*;
@@ -136,4 +137,42 @@ fn is_record_header(flight: &[u8], at: usize) -> bool {
         begin += 5 + usize::from(u16::from_be_bytes([header[3], header[4]]));
     }
     false
+}
+
+#[test]
+fn what_a_server_sends_after_its_finished_does_not_keep_a_handshake_from_being_finished() {
+    use std::io::Write;
+    for (version, closes) in [(Version::Tls12, true), (Version::Tls12, false), (Version::Tls13, false)] {
+        let mut server = TlsServer::new(&[version]).connection();
+        let mut out = Vec::new();
+        let address = std::net::IpAddr::from([127, 0, 0, 1]);
+        let hello = crate::tls::only(version);
+        let mut look = FullLook::start(&hello, None, address, false, Proof::Finished, &mut out).unwrap();
+        let found = loop {
+            let sent = std::mem::take(&mut out);
+            let mut rest = &sent[..];
+            while !rest.is_empty() {
+                server.read_tls(&mut rest).unwrap();
+                server.process_new_packets().unwrap();
+            }
+            // Said in one breath with its last words of the handshake.
+            if version == Version::Tls13 || !server.is_handshaking() {
+                if closes {
+                    server.send_close_notify();
+                }
+                let _ = server.writer().write_all(&[b'x'; 40_000]);
+            }
+            let mut flight = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut flight).unwrap();
+            }
+            if closes && !server.is_handshaking() {
+                flight.extend([23, 3, 3, 0, 100].into_iter().chain([0; 100]));
+            }
+            if let Some(found) = look.read(&flight, &mut out).unwrap() {
+                break found;
+            }
+        };
+        assert_eq!(found.proof, Proof::Finished, "{version:?} {closes}");
+    }
 }

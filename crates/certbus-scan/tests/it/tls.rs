@@ -53,6 +53,11 @@ impl TlsServer {
         Self(Arc::new(config))
     }
 
+    /// A connection of its own, for who speaks with it to the end.
+    pub(crate) fn connection(&self) -> ServerConnection {
+        ServerConnection::new(self.0.clone()).unwrap()
+    }
+
     /// All it sends to a ClientHello.
     pub(crate) fn flight(&self, hello: &[u8]) -> Vec<u8> {
         let mut connection = ServerConnection::new(self.0.clone()).unwrap();

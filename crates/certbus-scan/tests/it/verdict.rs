@@ -247,3 +247,27 @@ fn weak_keys_and_signatures_are_named_and_what_does_not_parse_is_no_panic() {
     let old = CertificateDer::from(std::fs::read(folder.path().join("out.der")).unwrap());
     assert!(judge(old).contains("weak signature (ecdsa-with-SHA1 on CN=old)"));
 }
+
+#[test]
+fn nobody_is_trusted_for_a_purpose_that_hides_who_signed_and_openssl_verify_agrees() {
+    let (world, none) = (World::new(), Extras::default());
+    // Signed by somebody else, and good for anything.
+    let mut any = leaf("a.test");
+    any.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any];
+    let evil = ca("evil", None);
+    let verdict = world.judge(&[signed(any.clone(), &evil), evil.der().clone()], "2026-01-20", &none);
+    assert!(!verdict.trusted && !verdict.problems.is_empty(), "{verdict:?}");
+    // Also where a trusted one signed it: servers are for server authentication.
+    let verdict = world.judge(&[signed(any, &world.middle), world.middle.der().clone()], "2026-01-20", &none);
+    assert!(matches!(verdict.problems[..], [Problem::Usage { .. }]), "{verdict:?}");
+    // An intermediate that may sign for mail alone.
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "mail only");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::EmailProtection];
+    (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2040, 1, 1));
+    let mail = CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &world.root).unwrap();
+    let verdict = world.judge(&[signed(leaf("a.test"), &mail), mail.der().clone()], "2026-01-20", &none);
+    assert!(!verdict.trusted, "{verdict:?}");
+}

@@ -1,6 +1,7 @@
 //! What people and programs see: lines on standard output, remarks and errors on standard error.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
@@ -12,7 +13,7 @@ pub(crate) fn start(verbose: u8) {
         1 => "info",
         _ => "debug",
     };
-    let usual = format!("{level},hickory_resolver=error,hickory_net=error");
+    let usual = format!("{level},hickory_resolver=error,hickory_net=error,rustls=error");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -24,12 +25,29 @@ pub(crate) fn start(verbose: u8) {
 
 /// One line on standard output. A reader that went away (`| head`) is no error; a full disk is.
 pub(crate) fn line(text: impl AsRef<str>) {
-    if let Err(error) = writeln!(std::io::stdout(), "{}", text.as_ref())
-        && error.kind() != std::io::ErrorKind::BrokenPipe
-    {
-        remark(format!("error: standard output: {error}"));
-        std::process::exit(1);
+    match writeln!(std::io::stdout(), "{}", text.as_ref()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => NOBODY_READS.store(true, Ordering::Relaxed),
+        Err(error) => {
+            remark(format!("error: standard output: {error}"));
+            std::process::exit(1);
+        }
     }
+}
+
+static NOBODY_READS: AtomicBool = AtomicBool::new(false);
+
+/// Whether the reader of standard output has gone away: long work for him may end.
+pub(crate) fn nobody_reads() -> bool {
+    NOBODY_READS.load(Ordering::Relaxed)
+}
+
+/// Foreign words without what would move a terminal's cursor or turn its text round.
+fn plain(text: &str) -> String {
+    let shown = |c: char| {
+        !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if c == '\n' || shown(c) { c } else { '\u{fffd}' }).collect()
 }
 
 /// One JSON object a line on standard output.
@@ -83,7 +101,7 @@ pub(crate) fn table(heading: &[&str], rows: Vec<Vec<String>>) {
         table.set_header(heading.iter().map(|h| h.to_uppercase()));
     }
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| plain(cell)));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));

@@ -44,7 +44,7 @@ pub(crate) struct Scan {
     #[arg(long)]
     json: bool,
     /// With --json: what was seen alone, without a verdict
-    #[arg(long, requires = "json")]
+    #[arg(long, requires = "json", conflicts_with = "fail_on")]
     raw: bool,
     /// Protocol before TLS: smtp, lmtp, imap, pop3, ftp, ldap, postgres, mysql, xmpp, xmpp-server, nntp, sieve; or none
     /// [default: guessed from the port]
@@ -182,6 +182,10 @@ impl Scan {
                 if tokio::signal::ctrl_c().await.is_ok() {
                     cancel.store(true, Ordering::Relaxed);
                 }
+                // Whoever asks twice does not wait for anything.
+                if tokio::signal::ctrl_c().await.is_ok() {
+                    std::process::exit(130);
+                }
             }
         });
 
@@ -200,6 +204,9 @@ impl Scan {
                 report.take(one, verdict, hit);
             }
             report.flush();
+            if output::nobody_reads() {
+                cancel.store(true, Ordering::Relaxed);
+            }
         }
         let summary = scanning.await.context("the scan ended early")??;
         let bad_lines = if cancel.load(Ordering::Relaxed) { 0 } else { feeding.await.context("reading targets")? };

@@ -25,6 +25,10 @@ pub(super) struct Fetcher {
 const WITHIN: Duration = Duration::from_secs(10);
 /// Lists of large CAs have some tens of megabytes.
 const LARGEST: usize = 64 * 1024 * 1024;
+/// And all that is kept of them.
+const KEPT: usize = 2 * LARGEST;
+/// A certificate names one list or two; more are not asked for.
+const LISTS: usize = 4;
 /// Longer chains of missing links are none.
 const LINKS: usize = 4;
 
@@ -48,7 +52,7 @@ impl Fetcher {
             verdict = verdict::of(seen, roots, &extras, now)?;
         }
         if self.revocation {
-            for url in chain.first().map(links).unwrap_or_default().crls {
+            for url in chain.first().map(links).unwrap_or_default().crls.into_iter().take(LISTS) {
                 extras.crls.extend(self.get(&url).await.map(CertificateRevocationListDer::from));
             }
             verdict = verdict::of(seen, roots, &extras, now)?;
@@ -68,17 +72,28 @@ impl Fetcher {
         if let Err(error) = &fetched {
             tracing::warn!("{url}: {error:#}");
         }
-        self.known.insert(url.to_owned(), fetched.ok());
-        self.known.get(url).cloned().flatten()
+        let fetched = fetched.ok();
+        let kept: usize = self.known.values().flatten().map(Vec::len).sum();
+        if kept + fetched.as_ref().map_or(0, Vec::len) > KEPT {
+            self.known.clear();
+        }
+        self.known.insert(url.to_owned(), fetched.clone());
+        fetched
     }
 
     async fn fetch(&self, url: &str) -> Result<Vec<u8>> {
         if self.client.get().is_none() {
-            let client = reqwest::Client::builder().timeout(WITHIN).user_agent("certbus-scan").build()?;
+            let client = reqwest::Client::builder()
+                .timeout(WITHIN)
+                // Who names an address is not let lead to another one.
+                .redirect(reqwest::redirect::Policy::none())
+                .user_agent("certbus-scan")
+                .build()?;
             self.client.get_or_init(|| client);
         }
         let client = self.client.get().context("no HTTP client")?;
         let mut answer = client.get(url).send().await?.error_for_status()?;
+        anyhow::ensure!(answer.status().is_success(), "HTTP {}", answer.status());
         let mut body = Vec::new();
         while let Some(part) = answer.chunk().await? {
             body.extend_from_slice(&part);

@@ -33,6 +33,9 @@ enum Source {
     Reader(String, Box<dyn BufRead + Send>),
 }
 
+/// How often it is looked whether the scan is cancelled.
+const LOOK_FOR_CANCEL: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// Names looked up at a time.
 const LOOK_UPS: usize = 128;
 
@@ -61,7 +64,14 @@ impl Lines {
             match source {
                 Source::Argument(text) => Box::new(std::iter::once((String::new(), Ok(text)))),
                 Source::Reader(name, reader) => {
-                    Box::new(reader.lines().enumerate().filter_map(move |(number, line)| {
+                    // A reader that fails otherwise than by a line of wrong bytes fails for ever.
+                    let mut failed = false;
+                    let lines = reader.lines().take_while(move |line| {
+                        let again = failed;
+                        failed |= line.as_ref().is_err_and(|error| error.kind() != std::io::ErrorKind::InvalidData);
+                        !again
+                    });
+                    Box::new(lines.enumerate().filter_map(move |(number, line)| {
                         let place = format!("{name}, line {}: ", number + 1);
                         match line {
                             Ok(line) => {
@@ -113,7 +123,7 @@ impl Feeder {
         std::thread::spawn(move || lines.each().try_for_each(|line| send.blocking_send(line)));
         let mut bad = 0;
         let mut look_ups = JoinSet::new();
-        while let Some((place, line)) = specs.recv().await {
+        while let Some((place, line)) = self.until_cancelled(specs.recv()).await.flatten() {
             let spec = line
                 .map_err(|error| error.to_string())
                 .and_then(|line| Spec::parse(&line).map_err(|error| error.to_string()));
@@ -137,12 +147,22 @@ impl Feeder {
                     self.bar.suspend(|| output::error(&format!("{place}{error}")));
                 }
             }
-            if self.cancel.load(Ordering::Relaxed) {
-                break;
+        }
+        while self.until_cancelled(look_ups.join_next()).await.flatten().is_some() {}
+        look_ups.abort_all();
+        bad
+    }
+
+    /// What comes, unless the scan is cancelled first.
+    async fn until_cancelled<T>(&self, coming: impl Future<Output = T>) -> Option<T> {
+        let mut coming = std::pin::pin!(coming);
+        while !self.cancel.load(Ordering::Relaxed) {
+            tokio::select! {
+                come = &mut coming => return Some(come),
+                () = tokio::time::sleep(LOOK_FOR_CANCEL) => {}
             }
         }
-        look_ups.join_all().await;
-        bad
+        None
     }
 
     async fn name(&self, spec: &Spec, name: &DnsName) {
