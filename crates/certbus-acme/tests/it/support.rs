@@ -96,7 +96,7 @@ pub(crate) fn propagation(authoritative: Vec<SocketAddr>) -> Propagation {
 /// The TXT values at a name, asked by dig.
 pub(crate) fn txt(server: &str, name: &str) -> Vec<String> {
     let (host, port) = env(server).rsplit_once(':').map(|(h, p)| (h.to_owned(), p.to_owned())).unwrap();
-    let said = run("dig", &["+short", "-p", &port, &format!("@{host}"), name, "TXT"]);
+    let said = run("dig", &["+tcp", "+short", "-p", &port, &format!("@{host}"), name, "TXT"]);
     said.lines().map(|line| line.trim_matches('"').to_owned()).collect()
 }
 

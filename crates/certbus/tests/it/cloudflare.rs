@@ -76,7 +76,7 @@ fn pebble_validates_apex_and_wildcard_through_cloudflare_by_its_recorded_contrac
     let count = |what: &str| asked.lines().filter(|line| line.starts_with(what)).count();
     assert_eq!((count("POST"), count("DELETE"), count("PUT")), (2, 2, 0), "single values, each once: {asked}");
     assert!(asked.contains(&other) && !asked.contains("good-token"), "{asked}");
-    let left = Command::new("dig").args(["+short", "TXT", &other]).args(at_bind()).output().unwrap();
+    let left = Command::new("dig").args(["+tcp", "+short", "TXT", &other]).args(at_bind()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&left.stdout), "");
 }
 

@@ -136,7 +136,7 @@ fn texts(domain: &str) -> String {
     let server = service("CERTBUS_TEST_BIND");
     let (address, port) = server.split_once(':').unwrap();
     let dig = Command::new("dig")
-        .args([&format!("@{address}"), "-p", port, "+short", "TXT", &format!("_acme-challenge.{domain}")])
+        .args([&format!("@{address}"), "-p", port, "+tcp", "+short", "TXT", &format!("_acme-challenge.{domain}")])
         .output()
         .unwrap();
     assert!(dig.status.success(), "{dig:?}");

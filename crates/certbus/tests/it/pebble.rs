@@ -106,7 +106,7 @@ fn dns01_at_bind_gives_a_wildcard_that_openssl_verifies_and_leaves_no_record() {
     let server = service("CERTBUS_TEST_BIND");
     let (address, dns_port) = server.split_once(':').unwrap();
     let dig = Command::new("dig")
-        .args([&format!("@{address}"), "-p", dns_port, "+short", "TXT", &format!("_acme-challenge.{domain}")])
+        .args([&format!("@{address}"), "-p", dns_port, "+tcp", "+short", "TXT", &format!("_acme-challenge.{domain}")])
         .output()
         .unwrap();
     assert!(dig.status.success() && dig.stdout.is_empty(), "{dig:?}");
@@ -247,7 +247,7 @@ fn an_order_of_a_killed_manager_is_finished_by_the_next_and_its_record_is_gone()
     assert_eq!(version.len(), 64);
     assert!(shop.ok(&["cert", "renewable"]).out.is_empty(), "nothing is left open for {id}");
     let dig = Command::new("dig")
-        .args([&format!("@{address}"), "-p", port, "+short", "TXT", &format!("_acme-challenge.{domain}")])
+        .args([&format!("@{address}"), "-p", port, "+tcp", "+short", "TXT", &format!("_acme-challenge.{domain}")])
         .output()
         .unwrap();
     assert!(dig.status.success() && dig.stdout.is_empty(), "{dig:?}");
