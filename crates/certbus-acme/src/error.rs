@@ -193,18 +193,3 @@ pub fn innermost(error: &dyn std::error::Error) -> String {
     }
     last.to_string()
 }
-
-/// What an answer says, read no further than `most` bytes: whoever answers may never end.
-///
-/// # Errors
-/// What the connection says.
-pub async fn text_of(mut answer: reqwest::Response, most: usize) -> Result<String, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await? {
-        body.extend(chunk.iter().take(most - body.len()));
-        if body.len() == most {
-            break;
-        }
-    }
-    Ok(String::from_utf8_lossy(&body).into_owned())
-}

@@ -174,6 +174,21 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     u64::from_str(wait).ok().map(Duration::from_secs).or_else(until)
 }
 
+/// What an answer says, read no further than `most` bytes: whoever answers may never end.
+///
+/// # Errors
+/// What the connection says.
+pub async fn text_of(mut answer: reqwest::Response, most: usize) -> Result<String, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        body.extend(chunk.iter().take(most - body.len()));
+        if body.len() == most {
+            break;
+        }
+    }
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -98,9 +98,7 @@ impl fmt::Display for LogHealth {
                 f,
                 "log silent: its newest batch is of {since}, and a manager at work writes twice a day; see whether one runs"
             ),
-            Self::Unreachable { cause } if cause.starts_with("log unreachable") => f.write_str(cause),
-            Self::Unreachable { cause } => write!(f, "log unreachable: {cause}"),
-            Self::Refused { cause, .. } => f.write_str(cause),
+            Self::Unreachable { cause } | Self::Refused { cause, .. } => f.write_str(cause),
         }
     }
 }

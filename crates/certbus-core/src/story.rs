@@ -6,14 +6,13 @@ use std::fmt::Write;
 use crate::event::{Event, Reason};
 use crate::id::{CertificateId, Fingerprint};
 use crate::name::NameSet;
-use crate::time::Timestamp;
 use crate::x509::ParsedChain;
 
 /// The story of one managed certificate, told event by event in the order of time.
 #[derive(Debug)]
 pub struct Story {
     id: CertificateId,
-    /// The last attempt that was said to have begun, and since which version: claims are renewed while it goes on.
+    /// The last attempt that was said to have begun: claims are renewed while it goes on.
     begun: Option<u32>,
 }
 
@@ -60,7 +59,7 @@ impl Story {
             },
             Event::RenewalWindowChanged(e) => {
                 let reason = e.explanation.as_ref().map(|page| format!(", see {page}")).unwrap_or_default();
-                format!("the CA wants {} renewed from {} to {}{reason}", short(e.version), day(e.start), day(e.end))
+                format!("the CA wants {} renewed from {} to {}{reason}", short(e.version), e.start.date(), e.end.date())
             }
             Event::IssuanceFailed(e) => {
                 format!("attempt {} failed: {}; tried again after {}", e.attempt, e.problem, e.retry_at)
@@ -69,7 +68,7 @@ impl Story {
                 let by = ParsedChain::parse(&e.chain)
                     .map(|chain| format!(" by {}, serial {}", chain.issuer, chain.serial))
                     .unwrap_or_default();
-                let (from, until) = (day(e.not_before), day(e.not_after));
+                let (from, until) = (e.not_before.date(), e.not_after.date());
                 format!("obtained version {}, {}{by}, valid {from} to {until}", short(e.version), why(e.reason))
             }
             Event::CertificateOffered(e) => match &e.to {
@@ -120,8 +119,4 @@ fn why(reason: Reason) -> &'static str {
 /// Enough to tell versions of one certificate apart.
 fn short(version: Fingerprint) -> String {
     version.to_string().chars().take(12).collect()
-}
-
-fn day(time: Timestamp) -> String {
-    time.date()
 }

@@ -1,45 +1,38 @@
 //! The flow from a request to a version on the log. Invariants 2 and 3: the order with its signing request and sealed
 //! key is on `work` before any challenge is set up, and whoever finds it there finishes it.
 
+mod failure;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use certbus_acme::{
-    Ca, CertificateKey, ChallengeHost, IssueError, Order, OrderRequest, OrderStatus, PlannedChallenge, SolverError,
+    Ca, CertificateKey, ChallengeHost, IssueError, Order, OrderRequest, OrderStatus, PlannedChallenge,
     ari_certificate_id,
 };
-use certbus_core::agenda;
 use certbus_core::catalog::Version;
 use certbus_core::crash::{self, Step};
 use certbus_core::event::{
-    AccountLimited, CertificateObtained, CertificateOffered, CertificateRequested, Event, IssuanceClaimed,
-    IssuanceFailed, OrderEnded, OrderPlaced,
+    CertificateObtained, CertificateOffered, CertificateRequested, Event, IssuanceClaimed, OrderEnded, OrderPlaced,
 };
 use certbus_core::id::{CertificateId, Hash, StreamKind};
 use certbus_core::name::NameSet;
 use certbus_core::plan::{self, Due};
 use certbus_core::seal::{Purpose, SealedKey, seal};
-use certbus_core::work::LONGEST_WAIT;
 use certbus_core::x509::ParsedChain;
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::appender::Scope;
 use crate::challenges::{OrderChallenges, planned};
 use crate::clock;
+use crate::issue::failure::is_spent;
 use crate::issuers::Issuers;
-use crate::issuing::SettingsError;
-use crate::manager::{ManageError, Manager, every_ca};
+use crate::issuing::wrong;
+use crate::manager::{ManageError, Manager};
 use crate::tenant::View;
 
 /// How long a claim keeps other managers from starting the same work; while the work goes on, it is renewed at half of
 /// that. It only saves work: two who go on with one order harm nothing (invariant 3).
 const CLAIM: Duration = Duration::from_secs(60);
-
-/// What is kept of a problem's words: a batch has room for so much, and a person no use for more.
-const LONGEST_PROBLEM: usize = 4000;
-
-/// A chain that is not what was ordered is fetched in this many attempts.
-const FETCHES: u32 = 3;
 
 /// What a flow reports of itself while it runs, for people.
 pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);
@@ -74,8 +67,8 @@ struct Open {
 
 /// What became of an order that was to be placed.
 enum Placed {
-    /// It is on the log: this one, or one that another process placed meanwhile.
-    Order(Arc<OrderPlaced>, Box<Order>),
+    /// It is on the log, at this CA: this one, or one that another process placed meanwhile.
+    Order(Arc<OrderPlaced>, Arc<Ca>, Box<Order>),
     /// Another process has issued meanwhile; this order and its key are dropped.
     Overtaken,
 }
@@ -246,11 +239,7 @@ impl Manager {
         let mut names = issuers.settings().ca_names(due.request.ca.as_deref())?.into_iter().peekable();
         let mut failed = Vec::new();
         while let Some(name) = names.next() {
-            let result = self.order_from(&name, due, issuers, replaces.clone(), progress).await;
-            if let Err(error) = &result {
-                self.note_limit(&name, error).await;
-            }
-            match result {
+            match self.order_from(&name, due, issuers, replaces.clone(), progress).await {
                 // An order that is still open may yet become a certificate: it is not given up for another CA.
                 Err(error)
                     if names.peek().is_some()
@@ -272,31 +261,6 @@ impl Manager {
         Err(ManageError::EveryCa(failed))
     }
 
-    /// Keeps that a CA takes no orders of the account for a while, for whoever would order next.
-    async fn note_limit(&self, ca: &str, error: &ManageError) {
-        let Some(wait) = error.account_limit() else { return };
-        let limited = AccountLimited { ca: ca.to_owned(), until: clock::now().plus(wait.min(LONGEST_WAIT)) };
-        let scope = Scope::Record(format!("account:{ca}"));
-        let kept = self.record_about(StreamKind::Work, scope, move |view| {
-            let known = view.work.limited(&limited.ca, clock::now()).is_some();
-            Ok((if known { Vec::new() } else { vec![Event::AccountLimited(limited.clone())] }, ()))
-        });
-        if let Err(unkept) = kept.await {
-            tracing::warn!("that {ca} takes no orders could not be kept: {unkept}");
-        }
-    }
-
-    /// Why `due` is not to be ordered now, if a CA has said since that was decided that it takes no orders.
-    pub(crate) async fn held_back(&self, due: &Due, issuers: &Issuers) -> Option<ManageError> {
-        let cas = issuers.settings().ca_names(due.request.ca.as_deref()).ok()?;
-        let (view, now) = (self.view().await.ok()?, clock::now());
-        if view.work.open_order(due.request.certificate).is_some() {
-            return None;
-        }
-        let limit = agenda::limited(&view.catalog, &view.work, due, cas.iter().map(String::as_str), now);
-        limit.map(|(until, ca)| ManageError::Limited { ca: ca.to_owned(), until })
-    }
-
     async fn order_from(
         &self,
         name: &str,
@@ -312,14 +276,8 @@ impl Manager {
                 tracing::warn!("nobody answered who may sign for {}; ordering nevertheless", unanswered.join(", "));
             }
         }
-        match self.place_order(due, issuers, (name, &ca), replaces, progress).await? {
-            Placed::Order(placed, order) => {
-                // Another manager's may be at another CA.
-                let gone = || SettingsError {
-                    line: None,
-                    what: format!("the order {} is of a CA that is gone", placed.order),
-                };
-                let ca = issuers.ca_of(&placed).await?.ok_or_else(gone)?;
+        match self.place_order(due, issuers, (name, ca), replaces, progress).await? {
+            Placed::Order(placed, ca, order) => {
                 self.finish(due, issuers, &ca, &placed, Open { order: *order, left: Vec::new() }, progress).await
             }
             Placed::Overtaken => {
@@ -345,9 +303,7 @@ impl Manager {
         let issued = match ca.complete(order, &csr, &challenges, clock::now()).await {
             Ok(issued) => issued,
             Err(error) => {
-                let error = ManageError::from(error);
                 self.note_limit(&placed.ca, &error).await;
-                let ManageError::Issue(error) = error else { return Err(error) };
                 let refused = matches!(&error, IssueError::Problem(problem) if problem.is_permanent());
                 // Refused for good before it was finalized: the same request would be refused again.
                 let unfinished = refused
@@ -397,7 +353,7 @@ impl Manager {
         &self,
         due: &Due,
         issuers: &Issuers,
-        (ca_name, ca): (&str, &Ca),
+        (ca_name, ca): (&str, Arc<Ca>),
         replaces: Option<Arc<Version>>,
         progress: Progress<'_>,
     ) -> Result<Placed, ManageError> {
@@ -422,11 +378,17 @@ impl Manager {
             profile: request.profile.as_deref(),
             replaces: replaces.as_deref(),
         };
-        let order = ca.new_order(&wanted).await?;
+        let order = match ca.new_order(&wanted).await {
+            Ok(order) => order,
+            Err(error) => {
+                self.note_limit(ca_name, &error).await;
+                return Err(error.into());
+            }
+        };
         let key = key.await.map_err(|_| ManageError::Stopped("making a key"))?.map_err(IssueError::Key)?;
         let spki = Hash::of(&key.spki_der());
         let csr = BASE64URL_NOPAD.encode(&key.csr(&request.names).map_err(IssueError::Key)?);
-        let account = match ca {
+        let account = match &*ca {
             Ca::Internal(_) => String::new(),
             Ca::Acme(acme) => acme.account_url().to_owned(),
         };
@@ -470,14 +432,13 @@ impl Manager {
         };
         crash::at(Step::Placed);
         if placed.order == order.url {
-            return Ok(Placed::Order(placed, Box::new(order)));
+            return Ok(Placed::Order(placed, ca, Box::new(order)));
         }
-        let gone = || SettingsError {
-            line: None,
-            what: format!("the order {} is of a CA or account that is gone", placed.order),
-        };
-        let order = issuers.ca_of(&placed).await?.ok_or_else(gone)?.resume(&placed.order, request.challenge).await?;
-        Ok(Placed::Order(placed, Box::new(order)))
+        // Another manager's may be at another CA.
+        let gone = || wrong(format!("the order {} is of a CA or account that is gone", placed.order));
+        let ca = issuers.ca_of(&placed).await?.ok_or_else(gone)?;
+        let order = ca.resume(&placed.order, request.challenge).await?;
+        Ok(Placed::Order(placed, ca, Box::new(order)))
     }
 
     /// Writes what was obtained, once, and offers it to all.
@@ -524,30 +485,6 @@ impl Manager {
         })
         .await
     }
-
-    /// Keeps a failure on `work`, unless somebody else has issued meanwhile: says so then.
-    async fn fail(&self, due: &Due, error: &ManageError) -> Result<bool, ManageError> {
-        if matches!(error, ManageError::Claimed { .. } | ManageError::UnknownCertificate(_) | ManageError::NoRecipient)
-        {
-            return Ok(false);
-        }
-        let wait = error.retry_after().unwrap_or_default().min(LONGEST_WAIT).max(plan::retry_delay(due.attempt));
-        let (id, known) = (due.request.certificate, due.newest);
-        let failed = IssuanceFailed {
-            certificate: id,
-            attempt: due.attempt,
-            problem: shortened(problem(error)),
-            retry_at: clock::now().plus(wait),
-            name: error.failed_name().cloned(),
-        };
-        self.record_for(StreamKind::Work, id, move |view| {
-            let newest = view.catalog.newest(id).map(|version| version.fingerprint);
-            let (wanted, overtaken) = (view.work.request(id).is_some(), newest.is_some() && newest != known);
-            let failed = (wanted && !overtaken).then(|| Event::IssuanceFailed(failed.clone()));
-            Ok((failed.into_iter().collect(), wanted && overtaken))
-        })
-        .await
-    }
 }
 
 /// A renewal that a person asks for: due now, whatever the clock says.
@@ -559,61 +496,8 @@ pub fn on_demand(view: &View, id: CertificateId) -> Result<Due, ManageError> {
     Ok(plan::on_demand(&view.catalog, &view.work, &view.certs, request, clock::now()))
 }
 
-fn shortened(mut words: String) -> String {
-    if let Some((cut, _)) = words.char_indices().nth(LONGEST_PROBLEM) {
-        words.truncate(cut);
-        words.push_str(" …");
-    }
-    words
-}
-
-/// What is kept on `work` of a failure: the words of the CA or of a server, but nothing that a user's program
-/// or service said, which may be a secret.
-fn problem(error: &ManageError) -> String {
-    match error {
-        ManageError::Issue(IssueError::Solver(SolverError::Hook { .. })) => {
-            "the exec hook failed; what it printed is in the log output of the manager that ran it".into()
-        }
-        ManageError::Issue(IssueError::Solver(SolverError::HttpReq { .. })) => {
-            "the httpreq service refused or is gone; what it said is in the log output of the manager that asked it"
-                .into()
-        }
-        ManageError::Connect(error) => problem(error),
-        ManageError::EveryCa(errors) => every_ca(errors, problem),
-        other => other.to_string(),
-    }
-}
-
 /// The version that an order ended in, if it is on `certs`: it has the order's key.
 fn version_of_order(view: &View, placed: &OrderPlaced) -> Option<Hash> {
     let timeline = view.catalog.timeline(placed.certificate)?;
     timeline.iter().find(|known| known.version.spki == placed.spki).map(|known| known.version.fingerprint)
-}
-
-/// Whether nothing will come of an order any more. A chain that is not what was ordered may have been cut on its way, and
-/// is fetched again before it is given up.
-fn is_spent(error: &IssueError, fetches: u32) -> bool {
-    match error {
-        IssueError::OrderInvalid { .. } | IssueError::ChallengeFailed { .. } | IssueError::OrderNotFound { .. } => true,
-        IssueError::ChainMismatch { .. } => fetches >= FETCHES,
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_users_program_printed_is_not_kept_on_work_whichever_ca_was_asked() {
-        let hook = || {
-            let (program, name, why) = ("/etc/hook".into(), "_acme-challenge.shop.example.".into(), "hush".into());
-            ManageError::Issue(IssueError::Solver(SolverError::Hook { program, action: "present", name, why }))
-        };
-        let gone = ManageError::Connect(Arc::new(ManageError::Busy));
-        for error in [hook(), ManageError::EveryCa(vec![("gone".into(), gone), ("other".into(), hook())])] {
-            let kept = problem(&error);
-            assert!(kept.contains("the exec hook failed") && !kept.contains("hush"), "{kept}");
-        }
-    }
 }

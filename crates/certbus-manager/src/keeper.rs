@@ -229,10 +229,7 @@ impl Keeper {
             self.under_way.insert(due.request.certificate);
             let (manager, issuers) = (self.manager.clone(), issuers.clone());
             self.flights.spawn(async move {
-                let result = match manager.held_back(&due, &issuers).await {
-                    Some(held) => Err(held),
-                    None => manager.issue(&due, &issuers, &|_| ()).await,
-                };
+                let result = manager.issue_in_turn(&due, &issuers).await;
                 (due, result)
             });
         }

@@ -149,15 +149,6 @@ impl ManageError {
         }
     }
 
-    /// How long the CA takes no orders of the account at all, if it clearly says so: other limits are about some names.
-    pub(crate) fn account_limit(&self) -> Option<Duration> {
-        let Self::Issue(IssueError::Problem(problem)) = self else { return None };
-        let said = problem.detail.to_lowercase();
-        let whole = ["new orders", "this account", "service busy"].iter().any(|words| said.contains(words));
-        let whole = problem.kind == "rateLimited" && whole && problem.subproblems.is_empty();
-        whole.then_some(problem.retry_after).flatten()
-    }
-
     /// Whether another CA may do better: not where this machine or the settings are at fault.
     pub(crate) fn is_the_cas(&self) -> bool {
         match self {

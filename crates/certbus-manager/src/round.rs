@@ -1,6 +1,6 @@
 //! A round of a manager: everything that is due is issued, many at once, and no failure stops the others.
 
-use certbus_core::agenda::{Agenda, agenda};
+use certbus_core::agenda::{self, Agenda, agenda};
 use certbus_core::event::CertificateRequested;
 use certbus_core::name::NameSet;
 use certbus_core::plan::{self, Due};
@@ -59,6 +59,26 @@ impl Manager {
         Ok(failed.into_iter().map(|error| error.to_string()).collect())
     }
 
+    /// As [`Manager::issue`], unless a CA has said since it was decided that it takes no orders. A person who asks for one
+    /// certificate is not held back.
+    pub(crate) async fn issue_in_turn(&self, due: &Due, issuers: &Issuers) -> Result<Outcome, ManageError> {
+        match self.held_back(due, issuers).await {
+            Some(held) => Err(held),
+            None => self.issue(due, issuers, &|_| ()).await,
+        }
+    }
+
+    /// Why `due` is not to be ordered now, if a CA has said since that was decided that it takes no orders.
+    async fn held_back(&self, due: &Due, issuers: &Issuers) -> Option<ManageError> {
+        let cas = issuers.settings().ca_names(due.request.ca.as_deref()).ok()?;
+        let (view, now) = (self.view().await.ok()?, clock::now());
+        if view.work.open_order(due.request.certificate).is_some() {
+            return None;
+        }
+        let limit = agenda::limited(&view.catalog, &view.work, due, cas.iter().map(String::as_str), now);
+        limit.map(|(until, ca)| ManageError::Limited { ca: ca.to_owned(), until })
+    }
+
     /// Issues all of `due`, at most [`AT_ONCE`] at once, and tells of each as it ends.
     pub async fn issue_all(
         &self,
@@ -67,10 +87,7 @@ impl Manager {
         mut ended: impl FnMut(&Due, Result<Outcome, ManageError>),
     ) {
         let flows = futures::stream::iter(due).map(|due| async move {
-            let result = match self.held_back(&due, issuers).await {
-                Some(held) => Err(held),
-                None => self.issue(&due, issuers, &|_| ()).await,
-            };
+            let result = self.issue_in_turn(&due, issuers).await;
             (due, result)
         });
         let mut flows = std::pin::pin!(flows.buffer_unordered(AT_ONCE));

@@ -94,7 +94,7 @@ impl Manager {
     }
 
     /// Asks for the renewal window of the newest version, wherever it may have been issued. How long until it may be asked
-    /// for again; None if no CA answered.
+    /// for again; None if there is no version.
     async fn refresh_window(
         &self,
         request: &CertificateRequested,
@@ -113,16 +113,15 @@ impl Manager {
         // A fallback may have issued it: the first that knows the certificate answers.
         let mut wait: Option<Duration> = None;
         for name in issuers.settings().ca_names(request.ca.as_deref())? {
-            match issuers.ca(&name).await {
-                Ok(ca) => {
-                    let asked = self.read_window(request, &ca, &chain, version).await.unwrap_or(AFTER_FAILURE);
-                    wait = Some(wait.map_or(asked, |wait| wait.min(asked)));
-                }
+            let asked = match issuers.ca(&name).await {
+                Ok(ca) => self.read_window(request, &ca, &chain, version).await,
                 Err(error) => {
                     tracing::warn!(certificate = %request.certificate, "renewal window not read: {error}");
-                    wait = Some(wait.map_or(AFTER_FAILURE, |wait| wait.min(AFTER_FAILURE)));
+                    None
                 }
-            }
+            };
+            let asked = asked.unwrap_or(AFTER_FAILURE);
+            wait = Some(wait.map_or(asked, |wait| wait.min(asked)));
             if self.view().await?.work.window(request.certificate).is_some_and(|window| window.version == version) {
                 // The one that has issued it has the word.
                 break;

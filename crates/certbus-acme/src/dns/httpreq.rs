@@ -12,7 +12,8 @@ use serde_json::json;
 
 use crate::ca::PlannedChallenge;
 use crate::dns::api::{Key, Words, check_words, hide, optional, word};
-use crate::error::{innermost, text_of};
+use crate::error::innermost;
+use crate::http::text_of;
 use crate::solver::SolverError;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);

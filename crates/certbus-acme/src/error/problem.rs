@@ -54,6 +54,13 @@ impl Problem {
 }
 
 impl Problem {
+    /// How long the CA takes no orders of the account at all, if it clearly says so: other limits are about some names.
+    pub fn account_limit(&self) -> Option<Duration> {
+        let said = self.detail.to_lowercase();
+        let whole = ["new orders", "this account", "service busy"].iter().any(|words| said.contains(words));
+        (self.kind == "rateLimited" && whole && self.subproblems.is_empty()).then_some(self.retry_after).flatten()
+    }
+
     /// The CA's words, and what would be right.
     pub(crate) fn with_next_step(&self) -> String {
         self.next_step().map_or_else(|| self.to_string(), |step| format!("{self}; {step}"))

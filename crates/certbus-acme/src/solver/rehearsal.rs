@@ -12,7 +12,8 @@ use reqwest::redirect::Policy;
 use crate::ca::PlannedChallenge;
 use crate::dns::lookup;
 use crate::dns::propagation::Propagation;
-use crate::error::{innermost, text_of};
+use crate::error::innermost;
+use crate::http::text_of;
 use crate::solver::http01::{FOLDER, Http01};
 use crate::solver::{SolverError, Solvers};
 

@@ -159,11 +159,13 @@ impl Mk {
             let plan = Plan { names: &one.names, challenge: one.challenge, ca: self.ca.as_deref() };
             let found = manager.check(&plan, &issuers).await?;
             let says = |finding: &&Finding| finding.level != Level::Ok;
-            bad += usize::from(found.iter().any(|finding| finding.level == Level::Problem));
-            let names = NameSet::new(&one.names);
-            match found.iter().any(|finding| finding.level == Level::Problem) {
-                true => output::problem(names.to_string()),
-                false => output::done(names.to_string()),
+            let fails = found.iter().any(|finding| finding.level == Level::Problem);
+            bad += usize::from(fails);
+            let names = NameSet::new(&one.names).to_string();
+            if fails {
+                output::problem(names)
+            } else {
+                output::done(names)
             }
             found
                 .iter()
