@@ -29,6 +29,14 @@ pub(crate) struct Shop {
     log: SqliteLog,
 }
 
+/// Which hosts nginx serves.
+pub(crate) enum Sites {
+    /// So many, each with a `server` of its own: every file is read for a check and for a reload.
+    First(usize),
+    /// All, by one `server` that finds the files of the name asked for at the handshake.
+    ByName,
+}
+
 pub(crate) fn host(number: usize) -> String {
     format!("host-{number}.shop-{}.example.com", number % 977)
 }
@@ -113,23 +121,27 @@ impl Shop {
              reload = [\"nginx\", \"-s\", \"reload\", \"-c\", \"{folder}/nginx.conf\", \"-e\", \"{folder}/nginx.err\"]\n"
         );
         std::fs::write(self.folder.join("certbus.toml"), target).unwrap();
-        self.sites(port, 1);
+        self.sites(port, Sites::First(1));
     }
 
-    /// Has nginx serve the first `count` hosts.
-    pub(crate) fn sites(&self, port: u16, count: usize) {
+    /// Has nginx serve these hosts.
+    pub(crate) fn sites(&self, port: u16, sites: Sites) {
         let folder = self.folder.display();
-        let mut sites = String::new();
-        for number in 0..count {
-            let host = host(number);
+        let mut text = String::new();
+        let mut site = |name: &str, file: &str| {
             let _ = writeln!(
-                sites,
-                "server {{ listen 127.0.0.1:{port} ssl; server_name {host}; ssl_certificate {folder}/certs/{host}.crt; \
-                 ssl_certificate_key {folder}/certs/{host}.key; return 200 \"ok\"; }}"
+                text,
+                "server {{ listen 127.0.0.1:{port} ssl; server_name {name}; ssl_certificate {folder}/certs/{file}.crt; \
+                 ssl_certificate_key {folder}/certs/{file}.key; return 200 \"ok\"; }}"
             );
+        };
+        match sites {
+            Sites::First(count) => (0..count).map(host).for_each(|host| site(&host, &host)),
+            Sites::ByName => site("_", "$ssl_server_name"),
         }
+        let sites = text;
         let text = format!(
-            "daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err;\n\
+            "user root root; daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err;\n\
              events {{ worker_connections 512; }}\nhttp {{ access_log off; server_names_hash_max_size 65536;\n\
              server_names_hash_bucket_size 128; client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2;\n\
              fastcgi_temp_path {folder}/t3; uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;\n{sites}}}\n"

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::load::{Load, Protocol, once};
-use super::{Server, contents, free_port, look, within};
+use super::{Server, contents, free_port, look, open_to_servers, within};
 use crate::shop::{Shop, openssl};
 
 /// A target for an nginx whose configuration lies in the shop's folder.
@@ -138,4 +138,49 @@ fn invariant_4_a_log_that_is_gone_does_not_keep_the_agent_from_nginx() {
     let _agent = shop.agent();
     within(10, "written without a log", || shop.path("certs/shop.example.key").exists().then_some(()));
     assert_eq!(once(Protocol::Https, port, "shop.example", &roots).unwrap(), version);
+}
+
+#[test]
+fn an_nginx_that_finds_its_files_by_the_name_asked_for_serves_renewals_and_new_names_without_a_reload() {
+    let target = TARGET.lines().filter(|line| !line.starts_with("reload =")).collect::<Vec<_>>().join("\n");
+    let shop = Shop::with_targets(&["shop.example"], &format!("{target}\nreload = []\n"));
+    shop.ok(&["cert", "mk", "*.shop.example"]);
+    shop.ok(&["cert", "mk", "other.example"]);
+    let port = free_port();
+    configure(&shop, port);
+    let by_name = r#"
+    map $ssl_server_name $pair {
+        hostnames;
+        default $ssl_server_name;
+        *.shop.example _.shop.example;
+    }
+    server {"#;
+    let text = shop.read("nginx.conf").replace("    server {", by_name).replace("certs/shop.example", "certs/$pair");
+    // Its workers read the files: they are of the target's group.
+    std::fs::write(shop.path("nginx.conf"), format!("user www-data;{text}")).unwrap();
+    open_to_servers(&shop);
+    assert!(shop.once(0, &[]).out.contains("3 of 3 certificates written"));
+    let _nginx = start(&shop, port);
+    let roots = shop.path("roots.pem");
+    let all_are_served = |what: &str| {
+        let listed = shop.ok(&["cert", "ls", "--json"]).out;
+        for row in listed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()) {
+            let name = row["names"][0].as_str().unwrap().replace('*', "www");
+            assert_eq!(openssl(port, &name, &roots).unwrap(), row["version"], "{name} {what}");
+        }
+    };
+    all_are_served("at first");
+    for _ in 0..3 {
+        let listed = shop.ok(&["cert", "ls", "--json"]).out;
+        for row in listed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()) {
+            shop.ok(&["cert", "renew", row["id"].as_str().unwrap()]);
+        }
+        assert!(shop.once(0, &[]).out.contains("3 of 3 certificates written"));
+        all_are_served("after a renewal");
+    }
+    shop.ok(&["cert", "mk", "new.example"]);
+    assert!(shop.once(0, &[]).out.contains("1 of 4 certificates written"));
+    all_are_served("after a new one came");
+    assert!(!shop.read("nginx.err").contains("reconfiguring"), "nginx logs each reload: {}", shop.read("nginx.err"));
+    assert!(openssl(port, "nobody.example", &roots).is_err(), "a name that nobody has gets no certificate");
 }
