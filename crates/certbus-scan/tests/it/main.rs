@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
+mod full_way;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod openssl;

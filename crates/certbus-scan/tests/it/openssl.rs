@@ -10,7 +10,7 @@ use certbus_scan::offer::{Hello, Keys, Version};
 use certbus_scan::ways::Method;
 use certbus_scan::{Target, probe};
 
-use crate::support::{ANY, Certificates, Key, Server, found, free_port, options, s_client, target};
+use crate::support::{ANY, Certificates, Key, Server, found, free_port, listed, options, s_client, target};
 
 fn s_server(all: &Certificates, key: Key, arguments: &str) -> Server {
     let (chain, private) = all.make("a.test", key);
@@ -195,9 +195,7 @@ fn the_way_that_worked_at_openssl_is_gone_first_the_next_time() {
     let mut learnt = certbus_scan::ways::Learnt::default();
     let mut connections = Vec::new();
     for _ in 0..2 {
-        let (send, targets) = std::sync::mpsc::channel();
-        send.send(target(server.port)).unwrap();
-        drop(send);
+        let targets = listed([target(server.port)]);
         let options = options(Method::Auto, Proof::Presented);
         let go_on = std::sync::atomic::AtomicBool::new(false);
         let sink = |seen: certbus_scan::observation::Observation| connections.push(seen.connections);

@@ -10,7 +10,6 @@ use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
@@ -22,7 +21,7 @@ use certbus_scan::resolve::Resolver;
 use certbus_scan::roots::Roots;
 use certbus_scan::starttls::Starttls;
 use certbus_scan::ways::{Learnt, Method};
-use certbus_scan::{Limits, Options, Summary, Timeouts, most_in_flight, scan};
+use certbus_scan::{Limits, Options, Summary, Timeouts, feed, most_in_flight, scan};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -152,7 +151,7 @@ impl Scan {
             None => Resolver::system(),
         };
         let lines = targets::Lines::open(&self.targets)?;
-        let (send_targets, targets) = sync_channel(1024);
+        let (send_targets, targets) = feed(1024)?;
         let (send_seen, mut seen) = tokio::sync::mpsc::channel(BETWEEN);
         let cancel = Arc::new(AtomicBool::new(false));
         let bar = progress();

@@ -6,18 +6,18 @@ use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use certbus_core::name::DnsName;
-use certbus_scan::Target;
 use certbus_scan::failure::Failure;
 use certbus_scan::observation::Observation;
 use certbus_scan::offer::{Hello, Keys, Version};
 use certbus_scan::resolve::Resolver;
 use certbus_scan::spec::{Hosts, Spec};
 use certbus_scan::starttls::Starttls;
+use certbus_scan::{Feed, Target};
 use indicatif::ProgressBar;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
@@ -109,7 +109,7 @@ pub(super) struct Feeder {
     pub(super) port: u16,
     pub(super) hellos: Vec<Hello>,
     pub(super) resolver: Result<Resolver, Failure>,
-    pub(super) targets: SyncSender<Target>,
+    pub(super) targets: Feed,
     pub(super) failed: Sender<Observation>,
     pub(super) bar: ProgressBar,
     pub(super) cancel: Arc<AtomicBool>,
