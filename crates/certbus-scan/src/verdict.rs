@@ -1,6 +1,7 @@
 //! The verdict: what to think of a chain as served. A pure function of the chain, the name it was asked for, the roots, what
 //! was fetched beside it, and the time. It builds no chains itself (rustls-webpki does) and fetches nothing.
 
+mod fetched;
 mod leaf;
 mod trust;
 
@@ -12,7 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::observation::Observation;
 use crate::roots::Roots;
+pub use fetched::{certificates, issuer};
 pub use leaf::{Leaf, Links, links};
+pub use trust::unlinked;
 
 /// What was fetched beside the chain, if anything was.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +24,8 @@ pub struct Extras {
     pub intermediates: Vec<CertificateDer<'static>>,
     /// Revocation lists that the leaf names (RFC 5280 section 4.2.1.13).
     pub crls: Vec<CertificateRevocationListDer<'static>>,
+    /// What should have been fetched and was not: each address, and why.
+    pub unfetched: Vec<String>,
 }
 
 /// What to think of a chain.
@@ -48,6 +53,9 @@ pub struct Verdict {
     /// What the revocation lists say, if any were fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation: Option<Revocation>,
+    /// What should have been fetched and was not: each address, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfetched: Vec<String>,
 }
 
 /// Something wrong with a chain.
@@ -172,6 +180,7 @@ pub fn judge(
         overdue: leaf.as_ref().is_some_and(|leaf| leaf.is_overdue(now)),
         leaf,
         revocation,
+        unfetched: extras.unfetched.clone(),
     }
 }
 

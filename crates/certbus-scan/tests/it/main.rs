@@ -11,6 +11,8 @@ mod openssl;
 #[cfg(test)]
 mod parsers;
 #[cfg(test)]
+mod resolve;
+#[cfg(test)]
 mod scale;
 #[cfg(test)]
 mod stacks;

@@ -4,11 +4,11 @@ use std::process::Command;
 
 use certbus_core::time::Timestamp;
 use certbus_scan::roots::Roots;
-use certbus_scan::verdict::{Extras, Problem, Revocation, Verdict, judge};
+use certbus_scan::verdict::{Extras, Problem, Revocation, Verdict, certificates, issuer, judge, unlinked};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, CrlDistributionPoint,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
-    date_time_ymd,
+    CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, ServerName};
 
@@ -138,7 +138,7 @@ fn a_missing_intermediate_is_named_and_what_was_fetched_mends_it_or_not() {
         other => panic!("{other:?}"),
     };
     assert_eq!(missing(Extras::default()), ("CN=middle".into(), None));
-    let fetched = |der: &CertificateDer<'static>| Extras { intermediates: vec![der.clone()], crls: vec![] };
+    let fetched = |der: &CertificateDer<'static>| Extras { intermediates: vec![der.clone()], ..Extras::default() };
     assert_eq!(missing(fetched(world.middle.der())), ("CN=middle".into(), Some(true)));
     assert_eq!(missing(fetched(World::new().middle.der())), ("CN=middle".into(), Some(false)));
 }
@@ -181,7 +181,7 @@ fn a_certificate_is_revoked_by_the_list_of_its_issuer_and_of_no_other() {
         };
         params.signed_by(by).unwrap().der().clone()
     };
-    let verdict = |crl| world.judge(&chain, "2026-01-20", &Extras { intermediates: vec![], crls: vec![crl] });
+    let verdict = |crl| world.judge(&chain, "2026-01-20", &Extras { crls: vec![crl], ..Extras::default() });
     let seen = verdict(crl(&world.middle, &[4711], 2027));
     assert_eq!(seen.revocation, Some(Revocation::Revoked { since: Some(day("2026-01-10")) }));
     assert_eq!((seen.trusted, seen.problems), (false, vec![Problem::Revoked]));
@@ -190,7 +190,7 @@ fn a_certificate_is_revoked_by_the_list_of_its_issuer_and_of_no_other() {
     // Another CA's list, and one that is too old, say nothing.
     for silent in [crl(&world.root, &[4711], 2027), crl(&world.middle, &[], 2026)] {
         let now = "2026-03-01";
-        let seen = world.judge(&chain, now, &Extras { intermediates: vec![], crls: vec![silent] });
+        let seen = world.judge(&chain, now, &Extras { crls: vec![silent], ..Extras::default() });
         assert!(matches!(seen.revocation, Some(Revocation::Unknown { .. })) && seen.trusted, "{seen:?}");
     }
 }
@@ -270,4 +270,62 @@ fn nobody_is_trusted_for_a_purpose_that_hides_who_signed_and_openssl_verify_agre
     let mail = CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &world.root).unwrap();
     let verdict = world.judge(&[signed(leaf("a.test"), &mail), mail.der().clone()], "2026-01-20", &none);
     assert!(!verdict.trusted, "{verdict:?}");
+}
+
+#[test]
+fn a_link_above_what_was_served_mends_a_chain_and_a_served_root_does_not_hide_where_it_is() {
+    let world = World::new();
+    let lower = ca("lower", Some(&world.middle));
+    let mut params = leaf("a.test");
+    let aia = |url: &str| {
+        let name = [&[0x86, url.len() as u8][..], url.as_bytes()].concat();
+        let access = [&[6, 8, 0x2b, 6, 1, 5, 5, 7, 0x30, 2][..], &name].concat();
+        let one = [&[0x30, access.len() as u8][..], &access].concat();
+        CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], [&[0x30, one.len() as u8][..], &one].concat())
+    };
+    params.custom_extensions.push(aia("http://a.test/lower"));
+    let alone = signed(params, &lower);
+    // The leaf and the one above it are served, and the next is not.
+    let chain = [alone.clone(), lower.der().clone()];
+    assert_eq!(unlinked(&chain), Some(lower.der()));
+    let problems = |chain: &[CertificateDer<'_>], fetched: &[&CertificateDer<'static>]| {
+        let intermediates = fetched.iter().map(|one| (*one).clone()).collect();
+        world.judge(chain, "2026-01-20", &Extras { intermediates, ..Extras::default() }).problems
+    };
+    assert_eq!(problems(&chain, &[]), [Problem::UntrustedRoot { issuer: "CN=middle".into() }]);
+    let missing = |issuer: &str, aia: Option<&str>, mends| {
+        [Problem::MissingIntermediate { issuer: issuer.into(), aia: aia.map(Into::into), mends }]
+    };
+    assert_eq!(problems(&chain, &[world.middle.der()]), missing("CN=middle", None, Some(true)));
+    // The root is served, and what stands between is not: the leaf says where that is.
+    let with_root = [alone.clone(), world.root.der().clone()];
+    assert_eq!(unlinked(&with_root), Some(&alone));
+    let from = Some("http://a.test/lower");
+    assert_eq!(problems(&with_root, &[lower.der(), world.middle.der()]), missing("CN=lower", from, Some(true)));
+    assert_eq!(problems(&with_root, &[lower.der()]), missing("CN=lower", from, Some(false)));
+    // Below a root that nobody trusts, which another has signed too.
+    let other = World::new();
+    let below = [signed(leaf("a.test"), &other.middle), other.middle.der().clone(), other.root.der().clone()];
+    assert_eq!(unlinked(&below), Some(other.middle.der()));
+}
+
+#[test]
+fn bundles_that_openssl_makes_are_read_and_the_issuer_is_found_among_them() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("all.pem"), world.root.pem() + &world.middle.pem()).unwrap();
+    let run = |arguments: &str| {
+        let ran = Command::new("openssl").args(arguments.split(' ')).current_dir(folder.path()).output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+    };
+    run("crl2pkcs7 -nocrl -certfile all.pem -outform DER -out all.p7c");
+    run("x509 -in all.pem -outform DER -out root.der");
+    let read = |name: &str| certificates(&std::fs::read(folder.path().join(name)).unwrap());
+    let (root, middle) = (world.root.der().clone(), world.middle.der().clone());
+    assert_eq!(read("all.p7c"), [root.clone(), middle.clone()]);
+    assert_eq!(read("all.pem"), [root.clone(), middle.clone()]);
+    assert_eq!(read("root.der"), [root]);
+    assert_eq!(issuer(&signed(leaf("a.test"), &world.middle), &read("all.p7c")), Some(&middle));
+    assert_eq!(issuer(&signed(leaf("a.test"), &ca("other", None)), &read("all.p7c")), None);
+    assert_eq!(certificates(b"<html>not found</html>"), []);
 }

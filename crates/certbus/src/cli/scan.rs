@@ -148,7 +148,7 @@ impl Scan {
         let options = self.options();
         let resolver = match self.resolver {
             Some(server) => Resolver::at(server, Duration::from_secs_f64(self.timeout)),
-            None => Resolver::system(),
+            None => Resolver::system(Duration::from_secs_f64(self.timeout)),
         };
         let lines = targets::Lines::open(&self.targets)?;
         let (send_targets, targets) = feed(1024)?;
