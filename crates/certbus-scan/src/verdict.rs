@@ -19,11 +19,11 @@ pub use trust::unlinked;
 
 /// What was fetched beside the chain, if anything was.
 #[derive(Clone, Debug, Default)]
-pub struct Extras {
+pub struct Extras<'a> {
     /// Certificates from the issuer's address that a certificate names (AIA, RFC 5280 section 4.2.2.1).
     pub intermediates: Vec<CertificateDer<'static>>,
     /// Revocation lists that the leaf names (RFC 5280 section 4.2.1.13).
-    pub crls: Vec<CertificateRevocationListDer<'static>>,
+    pub crls: Vec<CertificateRevocationListDer<'a>>,
     /// What should have been fetched and was not: each address, and why.
     pub unfetched: Vec<String>,
 }
@@ -133,7 +133,7 @@ pub enum Revocation {
 }
 
 /// Judges what an observation saw, for the name it was made with. None if it saw nothing.
-pub fn of(observation: &Observation, roots: &Roots, extras: &Extras, now: Timestamp) -> Option<Verdict> {
+pub fn of(observation: &Observation, roots: &Roots, extras: &Extras<'_>, now: Timestamp) -> Option<Verdict> {
     let found = observation.result.as_ref().ok()?;
     let name = observation.server_name.as_ref().map_or(&*observation.host, |name| name.as_str());
     let name = ServerName::try_from(name.to_owned()).ok();
@@ -146,7 +146,7 @@ pub fn judge(
     chain: &[CertificateDer<'_>],
     name: Option<&ServerName<'_>>,
     roots: &Roots,
-    extras: &Extras,
+    extras: &Extras<'_>,
     now: Timestamp,
 ) -> Verdict {
     let mut problems = Vec::new();

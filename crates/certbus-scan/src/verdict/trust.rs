@@ -30,7 +30,7 @@ pub(super) fn judge(
     chain: &[CertificateDer<'_>],
     leaf: &Leaf,
     roots: &Roots,
-    extras: &Extras,
+    extras: &Extras<'_>,
     now: Timestamp,
 ) -> Judged {
     // Whether it is expired is told apart from whether it is trusted: a chain is judged within its leaf's life.
@@ -53,7 +53,7 @@ struct Case<'a> {
 const MOST_VERIFIED: usize = 64;
 
 impl Case<'_> {
-    fn judge(&self, leaf: &Leaf, extras: &Extras) -> Judged {
+    fn judge(&self, leaf: &Leaf, extras: &Extras<'_>) -> Judged {
         let served = self.chain.get(1..).unwrap_or_default();
         let mended: Vec<_> = served.iter().chain(&extras.intermediates).cloned().collect();
         let as_served = self.path(served, None);
@@ -99,7 +99,7 @@ impl Case<'_> {
     }
 
     /// Nobody trusted signed the chain: who did?
-    fn unknown_issuer(&self, extras: &Extras, mends: bool) -> Option<Problem> {
+    fn unknown_issuer(&self, extras: &Extras<'_>, mends: bool) -> Option<Problem> {
         let parsed = parsed(self.chain);
         let leaf = parsed.first()?;
         if leaf.subject() == leaf.issuer() && self.is_signed(leaf, None) {
@@ -125,7 +125,7 @@ impl Case<'_> {
         Some(Problem::UntrustedRoot { issuer })
     }
 
-    fn revocation(&self, intermediates: &[CertificateDer<'_>], extras: &Extras) -> Revocation {
+    fn revocation(&self, intermediates: &[CertificateDer<'_>], extras: &Extras<'_>) -> Revocation {
         let unknown = |why: &str| Revocation::Unknown { why: why.to_owned() };
         let lists = extras.crls.iter().filter_map(|crl| BorrowedCertRevocationList::from_der(crl).ok());
         let lists: Vec<CertRevocationList<'_>> = lists.map(Into::into).collect();

@@ -58,7 +58,7 @@ impl World {
         Self { root, middle }
     }
 
-    fn judge(&self, chain: &[CertificateDer<'_>], now: &str, extras: &Extras) -> Verdict {
+    fn judge(&self, chain: &[CertificateDer<'_>], now: &str, extras: &Extras<'_>) -> Verdict {
         let roots = Roots::from_pem(self.root.pem().as_bytes(), "roots.pem").unwrap();
         let name = ServerName::try_from("a.test").unwrap();
         let verdict = judge(chain, Some(&name), &roots, extras, day(now));
