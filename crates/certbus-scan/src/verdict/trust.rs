@@ -142,6 +142,7 @@ impl Case<'_> {
             Err(Error::CertRevoked) => Revocation::Revoked { since: revoked_since(self.chain, &lists) },
             Err(Error::UnknownRevocationStatus) => unknown("no list is of the certificate's issuer"),
             Err(Error::CrlExpired { .. }) => unknown("the list is out of date"),
+            Err(Error::InvalidCrlSignatureForPublicKey) => unknown("the list's signature is wrong"),
             Err(Error::UnknownIssuer) => unknown("no trusted chain, so no list can be believed"),
             Err(error) => unknown(&in_words(&error)),
         }

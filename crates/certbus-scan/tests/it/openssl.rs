@@ -71,6 +71,23 @@ fn openssl_with_every_suite_of_tls_1_3_is_read_and_signs() {
 }
 
 #[test]
+fn openssl_signs_finite_field_parameters_with_every_kind_of_cipher() {
+    let all = Certificates::new();
+    for (suite, name) in [
+        ("DHE-RSA-CHACHA20-POLY1305", "TLS_DHE_RSA_WITH_CHACHA20_POLY1305_SHA256"),
+        ("DHE-RSA-AES128-GCM-SHA256", "TLS_DHE_RSA_WITH_AES_128_GCM_SHA256"),
+    ] {
+        let server = s_server(&all, Key::Rsa, &format!("-tls1_2 -cipher {suite}"));
+        let (seen, observation) = found(target(server.port), &options(Method::Quick, Proof::Signed));
+        assert_eq!((seen.proof, seen.shortfall, observation.method), (Proof::Signed, None, Look::Quick));
+        assert_eq!(
+            (seen.cipher_suite.to_string().as_str(), s_client(server.port, None, &[]).suite.as_str()),
+            (name, suite)
+        );
+    }
+}
+
+#[test]
 fn openssl_with_suites_that_sign_nothing_says_why_less_is_proved() {
     let all = Certificates::new();
     let server = s_server(&all, Key::Rsa, "-tls1_2 -cipher AES128-SHA:@SECLEVEL=0");

@@ -221,6 +221,7 @@ impl Scan {
                 }
                 () = report.due() => report.print(),
             }
+            bar.inc(some.len() as u64);
             for one in some.drain(..) {
                 let verdict = roots.as_ref().and_then(|roots| verdict::of(&one, roots, &Extras::default(), now()));
                 match (verdict, &roots) {
