@@ -6,6 +6,7 @@ mod deadlines;
 mod descriptors;
 mod drive;
 mod feed;
+mod randoms;
 mod turnstile;
 
 use std::io;

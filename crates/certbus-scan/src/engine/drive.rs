@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::rand;
 use mio::Events;
 use mio::event::Event;
 use slab::Slab;
@@ -17,6 +16,7 @@ use slab::Slab;
 use super::connection::{self, Job, Probe};
 use super::deadlines::Deadlines;
 use super::feed::Targets;
+use super::randoms::Randoms;
 use super::turnstile::{Pace, Turnstile};
 use super::{Options, Summary};
 use crate::conversation::{Conversation, Topic, Way};
@@ -50,6 +50,7 @@ pub(super) struct Engine<'a, S> {
     /// Probes that go another way now.
     again: Vec<Job>,
     full: FullWays,
+    randoms: Randoms,
     /// What each kind of hello offers, told once.
     offers: Vec<((Look, Hello, bool), Arc<Offer>)>,
     buffer: Box<[u8]>,
@@ -104,6 +105,7 @@ impl<'a, S: FnMut(Observation)> Engine<'a, S> {
             pace: Pace::new(options.limits.rate),
             again: Vec::new(),
             full: FullWays::default(),
+            randoms: Randoms::new(),
             offers: Vec::new(),
             buffer: vec![0; READ_AT_ONCE].into_boxed_slice(),
             out: Vec::with_capacity(1024),
@@ -282,10 +284,9 @@ impl<'a, S: FnMut(Observation)> Engine<'a, S> {
         let now = self.now();
         let Some(probe) = self.probes.get_mut(key) else { return true };
         probe.job.connected(now);
-        let mut random = [0; 64];
-        let started = match rand::fill(&mut random) {
-            Ok(()) => Conversation::start(&topic(&probe.job, self.options), random, &mut self.out),
-            Err(_) => Err(Failure::Local { why: "the system has no random numbers".into() }),
+        let started = match self.randoms.next() {
+            Ok(random) => Conversation::start(&topic(&probe.job, self.options), random, &mut self.out),
+            Err(error) => Err(Failure::Local { why: format!("no random numbers: {error}") }),
         };
         match started {
             Ok(conversation) => {

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::time::Duration;
 
 use mio::{Poll, Token, Waker};
 
@@ -47,11 +48,20 @@ pub fn feed(room: usize) -> io::Result<(Feed, Targets)> {
 }
 
 impl Feed {
+    /// How long to wait where there is no room: many places are free then.
+    pub const FULL: Duration = Duration::from_millis(1);
+
     /// Waits for room, and gives a target. False: the scan has ended.
-    pub fn send(&self, target: Target) -> bool {
-        let sent = self.channel.send(target).is_ok();
-        self.bell.ring();
-        sent
+    pub fn send(&self, mut target: Target) -> bool {
+        loop {
+            match self.try_send(target) {
+                Ok(()) => return true,
+                Err(TrySendError::Disconnected(_)) => return false,
+                // Who were woken for each place that is free would wake and sleep for each target.
+                Err(TrySendError::Full(back)) => target = back,
+            }
+            std::thread::sleep(Self::FULL);
+        }
     }
 
     /// Gives a target if there is room.

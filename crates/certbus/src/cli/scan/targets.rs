@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::TrySendError;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use certbus_core::name::DnsName;
@@ -222,7 +221,7 @@ impl Feeder {
                 Err(TrySendError::Full(back)) => target = back,
                 Ok(()) | Err(TrySendError::Disconnected(_)) => return,
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(Feed::FULL).await;
         }
     }
 
