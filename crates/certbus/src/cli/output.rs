@@ -25,7 +25,12 @@ pub(crate) fn start(verbose: u8) {
 
 /// One line on standard output. A reader that went away (`| head`) is no error; a full disk is.
 pub(crate) fn line(text: impl AsRef<str>) {
-    match writeln!(std::io::stdout(), "{}", text.as_ref()) {
+    lines(format!("{}\n", text.as_ref()).as_bytes());
+}
+
+/// Whole lines on standard output, by one call of the system.
+pub(crate) fn lines(text: &[u8]) {
+    match std::io::stdout().write_all(text) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => NOBODY_READS.store(true, Ordering::Relaxed),
         Err(error) => {

@@ -146,6 +146,8 @@ enum By {
 const USUALLY_IN_FLIGHT: usize = 10_000;
 /// Results between the scan and the report, and those for which something is fetched. When either is slow, the scan waits.
 const BETWEEN: usize = 256;
+/// While results come fast, those of so long a time are taken together: to be woken for each costs as much as the rest.
+const GATHER: Duration = Duration::from_millis(4);
 /// How often it is looked whether the scan is cancelled.
 const LOOK_FOR_CANCEL: Duration = Duration::from_millis(100);
 
@@ -238,6 +240,9 @@ impl Scan {
             report.flush();
             if output::nobody_reads() {
                 cancel.store(true, Ordering::Relaxed);
+            }
+            if open {
+                tokio::time::sleep(GATHER).await;
             }
         }
         let summary = scanning.await.context("the scan ended early")??;

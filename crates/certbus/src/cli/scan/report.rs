@@ -22,7 +22,7 @@ pub(super) struct Report {
     each_key: bool,
     bar: ProgressBar,
     /// JSON lines that are not printed yet.
-    lines: String,
+    lines: Vec<u8>,
     /// Rows that are not printed yet, and whether there is nobody to tell of.
     rows: Vec<(bool, Vec<String>)>,
     /// When the first of them came.
@@ -73,7 +73,7 @@ impl Report {
             versions,
             each_key,
             bar,
-            lines: String::new(),
+            lines: Vec::new(),
             rows,
             since: None,
             columns: Columns::new(&HEADING),
@@ -96,8 +96,10 @@ impl Report {
         self.problems += usize::from(verdict.as_ref().is_some_and(|verdict| !verdict.problems.is_empty()));
         if self.json {
             let line = Line { seen: &seen, verdict: verdict.as_ref() };
-            self.lines += &serde_json::to_string(&line).unwrap_or_default();
-            self.lines.push('\n');
+            // Writing to memory does not fail, and neither do these types.
+            if serde_json::to_writer(&mut self.lines, &line).is_ok() {
+                self.lines.push(b'\n');
+            }
         } else if self.versions {
             self.join(seen, verdict);
         } else {
@@ -109,7 +111,7 @@ impl Report {
     /// Prints the JSON lines so far, at once.
     pub(super) fn flush(&mut self) {
         if !self.lines.is_empty() {
-            self.bar.suspend(|| output::line(self.lines.trim_end()));
+            self.bar.suspend(|| output::lines(&self.lines));
             self.lines.clear();
         }
     }

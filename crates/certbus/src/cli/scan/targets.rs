@@ -34,6 +34,9 @@ enum Source {
 
 /// No target is longer, whatever comment follows it.
 const LONGEST_LINE: u64 = 64 * 1024;
+/// Lines that are read ahead.
+const LINES: usize = 256;
+
 /// Names looked up at a time.
 const LOOK_UPS: usize = 128;
 
@@ -126,37 +129,38 @@ pub(super) struct Feeder {
 impl Feeder {
     /// Feeds everything. Returns how many lines were no targets.
     pub(super) async fn feed(self, lines: Lines) -> usize {
-        let (send, mut specs) = tokio::sync::mpsc::channel(64);
+        let (send, mut read) = tokio::sync::mpsc::channel(LINES);
         // Standard input may keep its reader waiting for ever.
         std::thread::spawn(move || lines.each().try_for_each(|line| send.blocking_send(line)));
+        let mut some = Vec::with_capacity(LINES);
         let mut bad = 0;
         let mut look_ups = JoinSet::new();
-        while let Some((place, line)) = until_cancelled(&self.cancel, specs.recv()).await.flatten() {
-            let spec = line.and_then(|line| Spec::parse(&line).map_err(|error| error.to_string()));
-            match spec {
-                Ok(spec) => {
-                    self.bar.inc_length(spec.count() * self.hellos.len() as u64);
-                    while look_ups.len() >= LOOK_UPS {
-                        look_ups.join_next().await;
+        while until_cancelled(&self.cancel, read.recv_many(&mut some, LINES)).await.is_some_and(|count| count > 0) {
+            for (place, line) in some.drain(..) {
+                match line.and_then(|line| Spec::parse(&line).map_err(|error| error.to_string())) {
+                    Ok(spec) => self.spec(spec, &mut look_ups).await,
+                    Err(error) => {
+                        bad += 1;
+                        self.bar.suspend(|| output::error(&format!("{place}{error}")));
                     }
-                    let feeder = self.clone();
-                    match &spec.hosts {
-                        Hosts::Name(name) => {
-                            let name = name.clone();
-                            look_ups.spawn(async move { feeder.name(&spec, &name).await });
-                        }
-                        Hosts::Addresses(..) => feeder.addresses(&spec).await,
-                    }
-                }
-                Err(error) => {
-                    bad += 1;
-                    self.bar.suspend(|| output::error(&format!("{place}{error}")));
                 }
             }
         }
         while until_cancelled(&self.cancel, look_ups.join_next()).await.flatten().is_some() {}
         look_ups.abort_all();
         bad
+    }
+
+    async fn spec(&self, spec: Spec, look_ups: &mut JoinSet<()>) {
+        self.bar.inc_length(spec.count() * self.hellos.len() as u64);
+        let Hosts::Name(name) = &spec.hosts else { return self.addresses(&spec).await };
+        while look_ups.len() >= LOOK_UPS {
+            if until_cancelled(&self.cancel, look_ups.join_next()).await.is_none() {
+                return;
+            }
+        }
+        let (feeder, name) = (self.clone(), name.clone());
+        look_ups.spawn(async move { feeder.name(&spec, &name).await });
     }
 
     async fn name(&self, spec: &Spec, name: &DnsName) {

@@ -43,7 +43,10 @@ fn an_interrupt_ends_a_scan_that_waits_for_dns() {
     let place = Place::new();
     let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let server = silent.local_addr().unwrap().to_string();
-    ends_when_interrupted(start(&mut place.command(&["a.test", "--resolver", &server, "--timeout", "60"])));
+    // More names than are looked up at a time.
+    let names: String = (0..300).map(|number| format!("n{number}.test\n")).collect();
+    std::fs::write(place.path("names.txt"), names).unwrap();
+    ends_when_interrupted(start(&mut place.command(&["@names.txt", "--resolver", &server, "--timeout", "60"])));
 }
 
 #[test]
