@@ -75,17 +75,17 @@ pub(crate) struct Scan {
     /// Fetch the revocation lists that certificates name
     #[arg(long)]
     revocation: bool,
-    /// Fetch intermediates that are missing from where certificates name them
+    /// Fetch intermediates that are missing from where certificates say they are
     #[arg(long)]
     aia: bool,
-    /// Fetch from private addresses too [default: only where the node's own is of the same kind]
+    /// Fetch from private addresses too [default: only if the node's own is one]
     #[arg(long)]
     fetch_private: bool,
     /// Exit with 10 if any certificate is expired, untrusted, overdue, revoked, unchecked (no list says whether it is revoked)
     /// or weak, has less than N% of its life or Nd days left, or if a probe failed; several with commas
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     fail_on: Vec<FailOn>,
-    /// Seconds for each phase of a probe: connection, dialogue before TLS, handshake
+    /// Seconds for the look-up of a name, and for each phase of a probe: connection, dialogue before TLS, handshake
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds)]
     timeout: f64,
     /// Connections begun in a second, at most
