@@ -276,7 +276,10 @@ impl Scan {
     }
 
     fn options(&self) -> Options {
-        let possible = most_in_flight();
+        let all = most_in_flight();
+        // What is fetched takes connections too.
+        let fetches = if self.aia || self.revocation { BETWEEN.min(all / 2) } else { 0 };
+        let possible = all - fetches;
         let in_flight = match self.concurrency {
             None => possible.min(USUALLY_IN_FLIGHT),
             Some(wanted) if wanted as usize > possible => {

@@ -79,8 +79,9 @@ fn a_list_that_was_not_had_is_told_in_the_table_and_can_fail_a_scan() {
     let (web, ca) = (Web::start(place.folder.path()), Ca::new(&place));
     ca.list("root");
     let url = web.url();
-    let named = ["missing.crl", "elsewhere", "endless", "missing.crl", "root.crl", "root.crl"];
-    let named: Vec<_> = named.iter().map(|path| format!("URI:{url}/{path}")).collect();
+    let named = ["missing.crl", "elsewhere", "endless", "secret", "root.crl"];
+    let mut named: Vec<_> = named.iter().map(|path| format!("URI:{url}/{path}")).collect();
+    named[3] = named[3].replace("http:", "https:");
     ca.sign("leaf", "root", &format!("crlDistributionPoints={}\n", named.join(",")));
     let target = format!("127.0.0.1:{}", place.serve("leaf", ""));
     let arguments = [&*target, "--roots", "root.pem", "--revocation"];
@@ -90,6 +91,7 @@ fn a_list_that_was_not_had_is_told_in_the_table_and_can_fail_a_scan() {
     // A redirect is not followed, what has no end is not taken, and a fifth list is not asked for.
     assert!(table.contains(&format!("{url}/elsewhere: HTTP 302")), "{table}");
     assert!(table.contains(&format!("{url}/endless: more than 67108864 bytes")), "{table}");
+    assert!(table.contains("/secret: only http:// is fetched"), "{table}");
     assert_eq!(web.asked(), 3);
     let (_, err) = place.scan(10, &[&arguments[..], &["--fail-on", "unchecked"]].concat());
     assert!(err.contains("1 to look at (unchecked)"), "{err}");

@@ -32,7 +32,8 @@ pub(super) async fn get(
     let mut driver = JoinSet::new();
     driver.spawn(connection);
     let path = url.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::get(path).header(HOST, format!("{host}:{port}")).header(USER_AGENT, "certbus-scan");
+    let named = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let request = Request::get(path).header(HOST, named).header(USER_AGENT, "certbus-scan");
     let mut answer = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
     ensure!(answer.status().is_success(), "HTTP {}", answer.status());
     while let Some(part) = answer.frame().await {
