@@ -5,13 +5,14 @@ mod connection;
 mod deadlines;
 mod descriptors;
 mod drive;
+mod feed;
+mod randoms;
 mod turnstile;
 
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, SystemTime};
 
 use certbus_core::name::DnsName;
@@ -27,6 +28,7 @@ use crate::ways::{Learnt, Method};
 use connection::Job;
 pub use descriptors::most_in_flight;
 use drive::Engine;
+pub use feed::{Feed, Targets, feed};
 
 /// One probe to make.
 #[derive(Clone, Debug)]
@@ -115,14 +117,14 @@ impl Timeouts {
 
 /// Probes one node. Blocks until it has answered, or not in time.
 pub fn probe(target: Target, options: &Options) -> Observation {
-    let (send, targets) = mpsc::channel();
     let fallback = Job::new(target.clone(), Way::Clear)
         .observation(Err(Failure::Local { why: "the probe was not begun".into() }), Arc::new(target.hello.described()));
-    // The receiver is there.
-    let _ = send.send(target);
-    drop(send);
     let mut seen = None;
-    let ended = scan(targets, options, &mut Learnt::default(), &AtomicBool::new(false), |found| seen = Some(found));
+    let ended = feed(1).and_then(|(feed, targets)| {
+        feed.send(target);
+        drop(feed);
+        scan(targets, options, &mut Learnt::default(), &AtomicBool::new(false), |found| seen = Some(found))
+    });
     match (seen, ended) {
         (Some(seen), _) => seen,
         (None, Err(error)) => Observation { result: Err(Failure::Local { why: error.to_string() }), ..fallback },
@@ -136,15 +138,15 @@ pub fn probe(target: Target, options: &Options) -> Observation {
 /// `cancel` ends the scan within a tenth of a second; what is in flight is dropped.
 ///
 /// # Errors
-/// Only if the system gives no event queue at all. What befalls a probe is in its observation.
+/// Only if the system's event queue fails. What befalls a probe is in its observation.
 pub fn scan(
-    targets: Receiver<Target>,
+    targets: Targets,
     options: &Options,
     learnt: &mut Learnt,
     cancel: &AtomicBool,
     sink: impl FnMut(Observation),
 ) -> io::Result<Summary> {
-    Engine::new(targets, options, learnt, sink)?.run(cancel)
+    Engine::new(targets, options, learnt, sink).run(cancel)
 }
 
 /// The machine's clock, as observations say it.

@@ -9,7 +9,7 @@ use crate::offer::{Hello, Version};
 use crate::roots::Roots;
 use crate::spec::Spec;
 use crate::starttls::Starttls;
-use crate::verdict::{Extras, judge, links};
+use crate::verdict::{Extras, certificates, judge, links, unlinked};
 
 /// The first three bytes say protocol, way and size of the pieces; the rest is what the server sends.
 pub fn conversation(data: &[u8]) {
@@ -49,12 +49,13 @@ pub fn verdict(data: &[u8]) {
     let (leaf, other) = ders.split_at(usize::from(u16::from_be_bytes(*length)).min(ders.len()));
     let chain = [CertificateDer::from(leaf), CertificateDer::from(other)];
     let crls = vec![CertificateRevocationListDer::from(other.to_vec())];
-    let extras = Extras { intermediates: vec![CertificateDer::from(other.to_vec())], crls };
+    let extras = Extras { intermediates: vec![CertificateDer::from(other.to_vec())], crls, ..Extras::default() };
     let name = ServerName::try_from("a.test").ok();
     let verdict = judge(&chain, name.as_ref(), &Roots::mozilla(), &extras, Timestamp::from_seconds(1_800_000_000));
     // What is not on Mozilla's list is trusted by nobody here.
     assert!(!verdict.trusted, "trusted out of nothing");
     let _ = links(&CertificateDer::from(leaf));
+    let _ = (unlinked(&chain), certificates(other).len());
 }
 
 /// A target that is accepted can be counted, and its first address named.

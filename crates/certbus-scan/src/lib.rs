@@ -22,4 +22,4 @@ pub mod starttls;
 pub mod verdict;
 pub mod ways;
 
-pub use engine::{Limits, Options, Summary, Target, Timeouts, most_in_flight, probe, scan};
+pub use engine::{Feed, Limits, Options, Summary, Target, Targets, Timeouts, feed, most_in_flight, probe, scan};

@@ -96,6 +96,10 @@ impl Receive for Reading {
         opener.open(header, record).ok_or_else(|| Failure::malformed(Part::Record, "a record that does not decrypt"))
     }
 
+    fn is_sealed(&self) -> bool {
+        self.chosen.as_deref().is_some_and(|chosen| chosen.opener.is_some())
+    }
+
     fn message(&mut self, message: &[u8]) -> Result<bool, Failure> {
         let (kind, body) = (message.first().copied(), message.get(4..).unwrap_or_default());
         let Some(chosen) = self.chosen.as_deref_mut() else {

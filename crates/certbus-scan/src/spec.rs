@@ -85,6 +85,10 @@ impl Hosts {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self::Addresses(address, address));
         }
+        if let Some((_, zone)) = text.split_once('%') {
+            let why = "link-local addresses are not scanned; write another address of that host, or its name";
+            return Err(format!("it has a zone (%{zone}), and {why}"));
+        }
         if let Some((address, bits)) = text.split_once('/') {
             return range(address, bits);
         }
@@ -239,6 +243,8 @@ mod tests {
             ("0.0.0.0/0", "at least /8"),
             ("[2001:db8::1", "never closed"),
             ("[2001:db8::1]443", "may follow"),
+            ("fe80::1%lo", "it has a zone (%lo)"),
+            ("[fe80::1%eth0]:443", "write another address"),
             ("*.example.com", "a wildcard is no host"),
             ("gopher://example.com", "one of smtp"),
             ("example.com/24", "is no address"),

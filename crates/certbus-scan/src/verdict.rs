@@ -1,6 +1,7 @@
 //! The verdict: what to think of a chain as served. A pure function of the chain, the name it was asked for, the roots, what
 //! was fetched beside it, and the time. It builds no chains itself (rustls-webpki does) and fetches nothing.
 
+mod fetched;
 mod leaf;
 mod trust;
 
@@ -12,15 +13,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::observation::Observation;
 use crate::roots::Roots;
+pub use fetched::{certificates, issuer};
 pub use leaf::{Leaf, Links, links};
+pub use trust::unlinked;
 
 /// What was fetched beside the chain, if anything was.
 #[derive(Clone, Debug, Default)]
-pub struct Extras {
+pub struct Extras<'a> {
     /// Certificates from the issuer's address that a certificate names (AIA, RFC 5280 section 4.2.2.1).
     pub intermediates: Vec<CertificateDer<'static>>,
     /// Revocation lists that the leaf names (RFC 5280 section 4.2.1.13).
-    pub crls: Vec<CertificateRevocationListDer<'static>>,
+    pub crls: Vec<CertificateRevocationListDer<'a>>,
+    /// What should have been fetched and was not: each address, and why.
+    pub unfetched: Vec<String>,
 }
 
 /// What to think of a chain.
@@ -48,6 +53,9 @@ pub struct Verdict {
     /// What the revocation lists say, if any were fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation: Option<Revocation>,
+    /// What should have been fetched and was not: each address, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfetched: Vec<String>,
 }
 
 /// Something wrong with a chain.
@@ -125,7 +133,7 @@ pub enum Revocation {
 }
 
 /// Judges what an observation saw, for the name it was made with. None if it saw nothing.
-pub fn of(observation: &Observation, roots: &Roots, extras: &Extras, now: Timestamp) -> Option<Verdict> {
+pub fn of(observation: &Observation, roots: &Roots, extras: &Extras<'_>, now: Timestamp) -> Option<Verdict> {
     let found = observation.result.as_ref().ok()?;
     let name = observation.server_name.as_ref().map_or(&*observation.host, |name| name.as_str());
     let name = ServerName::try_from(name.to_owned()).ok();
@@ -138,7 +146,7 @@ pub fn judge(
     chain: &[CertificateDer<'_>],
     name: Option<&ServerName<'_>>,
     roots: &Roots,
-    extras: &Extras,
+    extras: &Extras<'_>,
     now: Timestamp,
 ) -> Verdict {
     let mut problems = Vec::new();
@@ -172,6 +180,7 @@ pub fn judge(
         overdue: leaf.as_ref().is_some_and(|leaf| leaf.is_overdue(now)),
         leaf,
         revocation,
+        unfetched: extras.unfetched.clone(),
     }
 }
 

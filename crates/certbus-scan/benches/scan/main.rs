@@ -9,13 +9,12 @@ mod hostile;
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use certbus_scan::found::Proof;
 use certbus_scan::offer::{Hello, Version};
 use certbus_scan::ways::{Learnt, Method};
-use certbus_scan::{Limits, Options, Summary, Target, Timeouts, most_in_flight, scan};
+use certbus_scan::{Limits, Options, Summary, Target, Timeouts, feed, most_in_flight, scan};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -55,13 +54,13 @@ fn look(targets: &[SocketAddr], highest: &str, method: &str, proof: &str, in_fli
         timeouts: Timeouts::all(Duration::from_secs(5)),
         limits: Limits { in_flight: in_flight.min(most_in_flight()), rate: None, per_host: None, per_network: None },
     };
-    let (send, receive) = sync_channel(1024);
+    let (send, receive) = feed(1024).unwrap();
     let all = targets.to_vec();
     std::thread::spawn(move || {
         for server in all {
             let host = "".into();
             let (address, port) = (server.ip(), server.port());
-            let _ = send.send(Target { host, address, port, server_name: None, starttls: None, hello });
+            send.send(Target { host, address, port, server_name: None, starttls: None, hello });
         }
     });
     let mut seen = std::collections::HashSet::new();

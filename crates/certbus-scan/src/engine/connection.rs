@@ -27,9 +27,6 @@ pub(super) struct Probe {
     pub(super) turn: u32,
     /// None until it is connected.
     pub(super) conversation: Option<Conversation>,
-    /// Connected, and waiting for its turn on the full way.
-    pub(super) waits: bool,
-    pub(super) on_full_way: bool,
     pub(super) unsent: Vec<u8>,
     /// What its conversation holds, as it was counted last.
     pub(super) held: usize,
@@ -53,7 +50,7 @@ pub(super) struct Job {
 impl Probe {
     pub(super) fn new(stream: TcpStream, token: Token, turn: u32, job: Job) -> Self {
         let (conversation, unsent) = (None, Vec::new());
-        Self { stream, token, turn, conversation, waits: false, on_full_way: false, unsent, held: 0, job }
+        Self { stream, token, turn, conversation, unsent, held: 0, job }
     }
 
     pub(super) fn phase(&self) -> Phase {

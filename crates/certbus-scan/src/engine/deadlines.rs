@@ -27,20 +27,14 @@ impl Deadlines {
 
     /// Sets the deadline of a phase that begins now. What it returns names it: a probe keeps the one that counts.
     pub(super) fn set(&mut self, phase: Phase, token: Token, now: Instant) -> u32 {
-        let turn = self.none();
+        self.turn = self.turn.wrapping_add(1);
         let [connect, starttls, handshake] = &mut self.queues;
         let queue = match phase {
             Phase::Connect => connect,
             Phase::Starttls => starttls,
             Phase::Handshake => handshake,
         };
-        queue.set.push_back((now + queue.lasts, token, turn));
-        turn
-    }
-
-    /// The name of no deadline.
-    pub(super) fn none(&mut self) -> u32 {
-        self.turn = self.turn.wrapping_add(1);
+        queue.set.push_back((now + queue.lasts, token, self.turn));
         self.turn
     }
 

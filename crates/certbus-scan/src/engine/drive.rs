@@ -6,18 +6,19 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::rand;
+use mio::Events;
 use mio::event::Event;
-use mio::{Events, Poll, Token};
 use slab::Slab;
 
 use super::connection::{self, Job, Probe};
 use super::deadlines::Deadlines;
+use super::feed::Targets;
+use super::randoms::Randoms;
 use super::turnstile::{Pace, Turnstile};
-use super::{Options, Summary, Target};
+use super::{Options, Summary};
 use crate::conversation::{Conversation, Topic, Way};
 use crate::failure::{Failure, Phase};
 use crate::found::Found;
@@ -32,19 +33,16 @@ const READ_AT_ONCE: usize = 32 * 1024;
 const START_AT_ONCE: usize = 256;
 /// What all probes in flight may hold of incomplete messages: servers that send half and wait cannot fill the memory.
 const MOST_HELD: usize = 8 * 1024 * 1024;
-/// Handshakes by rustls at a time: each holds some 20 KiB.
-const FULL_AT_ONCE: usize = 256;
-/// How often it looks whether it is cancelled, and whether new targets came.
+/// Connections on the full way at a time, those that are opening among them: each handshake by rustls holds some 20 KiB.
+const FULL_AT_ONCE: usize = 1024;
+/// How often it looks whether it is cancelled.
 const LOOK_AROUND: Duration = Duration::from_millis(100);
-const LOOK_FOR_TARGETS: Duration = Duration::from_millis(2);
 
 pub(super) struct Engine<'a, S> {
-    poll: Poll,
     options: &'a Options,
     learnt: &'a mut Learnt,
     sink: S,
-    /// None: no more can come.
-    targets: Option<Receiver<Target>>,
+    targets: Targets,
     probes: Slab<Probe>,
     deadlines: Deadlines,
     turnstile: Turnstile,
@@ -52,6 +50,7 @@ pub(super) struct Engine<'a, S> {
     /// Probes that go another way now.
     again: Vec<Job>,
     full: FullWays,
+    randoms: Randoms,
     /// What each kind of hello offers, told once.
     offers: Vec<((Look, Hello, bool), Arc<Offer>)>,
     buffer: Box<[u8]>,
@@ -64,32 +63,49 @@ pub(super) struct Engine<'a, S> {
     summary: Summary,
 }
 
-/// Connections on the full way: those in a handshake, and those that wait for their turn.
+/// The full way: how many are on it, and jobs that wait for a slot. They hold no connection: a server would not wait with
+/// them.
 #[derive(Default)]
 struct FullWays {
     in_flight: usize,
-    waiting: VecDeque<Token>,
+    waiting: VecDeque<Job>,
+}
+
+/// What keeps the engine from beginning more.
+#[derive(Clone, Copy, PartialEq)]
+enum Held {
+    /// Nothing: those in flight are looked at in between.
+    Busy,
+    /// Something must end first.
+    Room,
+    /// It is too soon.
+    Pace(Duration),
+    /// More are to come.
+    Targets,
+    /// Nothing is left, now or later.
+    Over,
+}
+
+impl FullWays {
+    fn has_slot(&self) -> bool {
+        self.in_flight < FULL_AT_ONCE
+    }
 }
 
 impl<'a, S: FnMut(Observation)> Engine<'a, S> {
-    pub(super) fn new(
-        targets: Receiver<Target>,
-        options: &'a Options,
-        learnt: &'a mut Learnt,
-        sink: S,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            poll: Poll::new()?,
+    pub(super) fn new(targets: Targets, options: &'a Options, learnt: &'a mut Learnt, sink: S) -> Self {
+        Self {
             options,
             learnt,
             sink,
-            targets: Some(targets),
+            targets,
             probes: Slab::new(),
             deadlines: Deadlines::new(&options.timeouts),
             turnstile: Turnstile::new(options.limits.per_host, options.limits.per_network),
             pace: Pace::new(options.limits.rate),
             again: Vec::new(),
             full: FullWays::default(),
+            randoms: Randoms::new(),
             offers: Vec::new(),
             buffer: vec![0; READ_AT_ONCE].into_boxed_slice(),
             out: Vec::with_capacity(1024),
@@ -97,27 +113,26 @@ impl<'a, S: FnMut(Observation)> Engine<'a, S> {
             crowded: false,
             stood: Duration::ZERO,
             summary: Summary::default(),
-        })
+        }
     }
 
     pub(super) fn run(mut self, cancel: &AtomicBool) -> io::Result<Summary> {
         let mut events = Events::with_capacity(1024);
         while !cancel.load(Ordering::Relaxed) {
-            let more = self.start_some();
-            if self.probes.is_empty() && self.again.is_empty() && !more {
+            let held = self.start_until_asleep();
+            if held == Held::Over && self.probes.is_empty() {
                 break;
             }
-            let wait = self.wait_for();
-            match self.poll.poll(&mut events, Some(wait)) {
+            match self.targets.poll.poll(&mut events, Some(self.wait_for(held))) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-                _ => {}
+                _ => self.targets.is_awake(),
             }
             for event in &events {
                 self.ready(event);
             }
             self.expire();
         }
-        self.summary.unfinished = (self.probes.len() + self.again.len()) as u64;
+        self.summary.unfinished = (self.probes.len() + self.again.len() + self.full.waiting.len()) as u64;
         Ok(self.summary)
     }
 
@@ -127,80 +142,103 @@ impl<'a, S: FnMut(Observation)> Engine<'a, S> {
         now.checked_sub(self.stood).unwrap_or(now)
     }
 
-    fn wait_for(&mut self) -> Duration {
+    fn wait_for(&self, held: Held) -> Duration {
         let now = self.now();
-        let room = self.probes.len() < self.options.limits.in_flight && !self.crowded;
-        let mut wait = match (&self.targets, room) {
-            (Some(_), true) => self.pace.wait(now).max(LOOK_FOR_TARGETS),
-            _ => LOOK_AROUND,
+        let wait = match held {
+            Held::Busy => Duration::ZERO,
+            Held::Pace(wait) => wait,
+            Held::Room | Held::Targets | Held::Over => LOOK_AROUND,
         };
-        if !self.again.is_empty() && room {
-            wait = self.pace.wait(now);
-        }
-        if let Some(deadline) = self.deadlines.next() {
-            wait = wait.min(deadline.saturating_duration_since(now));
-        }
-        wait.min(LOOK_AROUND)
+        let deadline = self.deadlines.next().map(|deadline| deadline.saturating_duration_since(now));
+        wait.min(LOOK_AROUND).min(deadline.unwrap_or(LOOK_AROUND))
     }
 
-    /// Begins what may be begun. False: there is nothing left to begin, now or later.
-    fn start_some(&mut self) -> bool {
+    /// As [`Self::start_some`]; where all that came is begun, what comes later ends the sleep that follows.
+    fn start_until_asleep(&mut self) -> Held {
+        match self.start_some() {
+            Held::Targets => {
+                self.targets.falls_asleep();
+                self.start_some()
+            }
+            held => held,
+        }
+    }
+
+    /// Begins what may be begun now, and says what holds back the rest.
+    fn start_some(&mut self) -> Held {
         for _ in 0..START_AT_ONCE {
             if self.crowded || self.probes.len() >= self.options.limits.in_flight {
-                return true;
+                return Held::Room;
             }
             let now = self.now();
-            if !self.pace.wait(now).is_zero() {
-                return true;
+            let wait = self.pace.wait(now);
+            if !wait.is_zero() {
+                return Held::Pace(wait);
+            }
+            match self.next_job() {
+                Ok(job) => {
+                    self.pace.step(now);
+                    self.connect(job);
+                }
+                Err(held) => return held,
+            }
+        }
+        Held::Busy
+    }
+
+    /// What is begun next: what waited for the full way, what goes another way, or what is new.
+    fn next_job(&mut self) -> Result<Job, Held> {
+        loop {
+            if self.full.has_slot()
+                && let Some(job) = self.full.waiting.pop_front()
+            {
+                return Ok(job);
             }
             let job = match self.again.pop() {
                 Some(job) => job,
-                None => match self.next_target() {
-                    Ok(target) => {
-                        let server = SocketAddr::new(target.address, target.port);
-                        let Options { method, proof, .. } = *self.options;
-                        let way = ways::first(method, proof, target.hello, self.learnt.of(server));
-                        Job::new(target, way)
-                    }
-                    Err(TryRecvError::Empty) => return true,
-                    Err(TryRecvError::Disconnected) => return self.turnstile.is_waited_at(),
-                },
+                // Those that wait hold memory too.
+                None if self.probes.len() + self.full.waiting.len() >= self.options.limits.in_flight => {
+                    return Err(Held::Room);
+                }
+                None => self.next_target()?,
             };
-            self.pace.step(now);
-            self.connect(job);
+            if job.way != Way::Full || self.full.has_slot() {
+                return Ok(job);
+            }
+            self.full.waiting.push_back(job);
         }
-        true
     }
 
     /// The next target that no limit holds back.
-    fn next_target(&mut self) -> Result<Target, TryRecvError> {
+    fn next_target(&mut self) -> Result<Job, Held> {
         loop {
             let target = match self.turnstile.called() {
                 Some(target) => target,
-                None if self.turnstile.is_full() => return Err(TryRecvError::Empty),
-                None => match self.targets.as_ref().map_or(Err(TryRecvError::Disconnected), Receiver::try_recv) {
+                None if self.turnstile.is_full() => return Err(Held::Room),
+                None => match self.targets.take() {
                     Ok(target) => target,
-                    Err(error) => {
-                        if error == TryRecvError::Disconnected {
-                            self.targets = None;
-                        }
-                        return Err(error);
-                    }
+                    Err(TryRecvError::Empty) => return Err(Held::Targets),
+                    Err(TryRecvError::Disconnected) if self.turnstile.is_waited_at() => return Err(Held::Room),
+                    Err(TryRecvError::Disconnected) => return Err(Held::Over),
                 },
             };
             if let Some(target) = self.turnstile.enter(target) {
-                return Ok(target);
+                let Options { method, proof, .. } = *self.options;
+                let learnt = self.learnt.of(SocketAddr::new(target.address, target.port));
+                let way = ways::first(method, proof, target.hello, learnt);
+                return Ok(Job::new(target, way));
             }
         }
     }
 
     fn connect(&mut self, mut job: Job) {
         let entry = self.probes.vacant_entry();
-        match connection::open(&job, self.poll.registry(), entry.key()) {
+        match connection::open(&job, self.targets.poll.registry(), entry.key()) {
             Ok((stream, token)) => {
                 let now = Instant::now();
                 let now = now.checked_sub(self.stood).unwrap_or(now);
                 job.connecting(now);
+                self.full.in_flight += usize::from(job.way == Way::Full);
                 let turn = self.deadlines.set(Phase::Connect, token, now);
                 entry.insert(Probe::new(stream, token, turn, job));
                 self.summary.peak = self.summary.peak.max(self.probes.len());
@@ -229,7 +267,7 @@ impl<'a, S: FnMut(Observation)> Engine<'a, S> {
                 let failure = connection::failure(&error, Phase::Connect);
                 return self.end(key, Err(failure));
             }
-            if !event.is_writable() || probe.waits {
+            if !event.is_writable() {
                 return;
             }
             closing |= !self.connected(key);
@@ -241,32 +279,14 @@ impl<'a, S: FnMut(Observation)> Engine<'a, S> {
         }
     }
 
-    /// The connection stands: the conversation begins, or waits for its turn on the full way. False as [`Engine::write`].
+    /// The connection stands: the conversation begins. False as [`Engine::write`].
     fn connected(&mut self, key: usize) -> bool {
         let now = self.now();
         let Some(probe) = self.probes.get_mut(key) else { return true };
         probe.job.connected(now);
-        if probe.job.way == Way::Full && self.full.in_flight >= FULL_AT_ONCE {
-            probe.waits = true;
-            probe.turn = self.deadlines.none();
-            self.full.waiting.push_back(probe.token);
-            return true;
-        }
-        self.converse(key)
-    }
-
-    fn converse(&mut self, key: usize) -> bool {
-        let now = self.now();
-        let Some(probe) = self.probes.get_mut(key) else { return true };
-        probe.waits = false;
-        if probe.job.way == Way::Full {
-            self.full.in_flight += 1;
-            probe.on_full_way = true;
-        }
-        let mut random = [0; 64];
-        let started = match rand::fill(&mut random) {
-            Ok(()) => Conversation::start(&topic(&probe.job, self.options), random, &mut self.out),
-            Err(_) => Err(Failure::Local { why: "the system has no random numbers".into() }),
+        let started = match self.randoms.next() {
+            Ok(random) => Conversation::start(&topic(&probe.job, self.options), random, &mut self.out),
+            Err(error) => Err(Failure::Local { why: format!("no random numbers: {error}") }),
         };
         match started {
             Ok(conversation) => {
@@ -400,10 +420,7 @@ impl<'a, S: FnMut(Observation)> Engine<'a, S> {
         self.crowded = false;
         self.held -= probe.held;
         probe.job.phase_ends(self.now(), probe.conversation.as_ref().map(Conversation::phase));
-        if probe.on_full_way {
-            self.full.in_flight -= 1;
-            self.next_on_full_way();
-        }
+        self.full.in_flight -= usize::from(probe.job.way == Way::Full);
         let result = result.or_else(|failure| {
             let why = format!("the handshake was not finished: {failure}");
             let presented = probe.conversation.as_mut().and_then(|conversation| conversation.presented(&why));
@@ -411,17 +428,6 @@ impl<'a, S: FnMut(Observation)> Engine<'a, S> {
         });
         drop(probe.stream);
         self.settle(probe.job, result);
-    }
-
-    fn next_on_full_way(&mut self) {
-        while let Some(token) = self.full.waiting.pop_front() {
-            if let Some(key) = connection::key(token, &self.probes) {
-                let open = self.converse(key);
-                // A greeting may have come while it waited: nobody will tell of it again.
-                self.read(key, !open);
-                return;
-            }
-        }
     }
 
     /// Goes another way, or tells the result.

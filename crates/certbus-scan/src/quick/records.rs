@@ -21,6 +21,8 @@ pub(crate) trait Receive {
     fn open(&mut self, header: [u8; 5], record: &mut [u8]) -> Result<(u8, usize), Failure>;
     /// Takes a handshake message with its header. True: enough has been seen.
     fn message(&mut self, message: &[u8]) -> Result<bool, Failure>;
+    /// Whether what comes now must be encrypted.
+    fn is_sealed(&self) -> bool;
 }
 
 /// What was read and is not complete.
@@ -77,7 +79,7 @@ impl Records {
             [kind, ..] => (kind, &*content),
         };
         match (kind, content) {
-            (HANDSHAKE, _) => self.handshake(content, receive),
+            (HANDSHAKE, _) => self.handshake(content, header[0] == APPLICATION_DATA, receive),
             // close_notify ends the connection whatever its level.
             (ALERT, [_, 0]) => Err(Failure::Closed { phase: Phase::Handshake }),
             (ALERT, [2, code]) => Err(Failure::alert(*code)),
@@ -90,13 +92,18 @@ impl Records {
         }
     }
 
-    fn handshake(&mut self, content: &[u8], receive: &mut impl Receive) -> Result<bool, Failure> {
+    /// No message goes on over a change of keys (RFC 8446 section 5.1), so none is ever half in the clear.
+    fn handshake(&mut self, content: &[u8], sealed: bool, receive: &mut impl Receive) -> Result<bool, Failure> {
         let mut message = std::mem::take(&mut self.message);
         let whole = message.is_empty();
         message.extend_from_slice(if whole { &[] } else { content });
         let bytes = if whole { content } else { &message };
         let mut rest = bytes;
-        while let Some(&[kind, high, middle, low]) = rest.first_chunk() {
+        while !rest.is_empty() {
+            if receive.is_sealed() != sealed {
+                return Err(Failure::malformed(Part::Handshake, "a message in the clear after TLS 1.3 was agreed on"));
+            }
+            let Some(&[kind, high, middle, low]) = rest.first_chunk() else { break };
             let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
             if length > LARGEST_MESSAGE {
                 let why = format!("a handshake message of type {kind} says {length} bytes; at most 65,535 are read");

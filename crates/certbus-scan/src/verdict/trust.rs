@@ -1,9 +1,10 @@
 //! Whether a chain leads to a trusted root: rustls-webpki's answer (RFC 5280 section 6), and what it means where it is no.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use certbus_core::time::Timestamp;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{
     BorrowedCertRevocationList, CertRevocationList, EndEntityCert, Error, ExpirationPolicy, KeyUsage,
     RevocationCheckDepth, RevocationOptions, RevocationOptionsBuilder, UnknownStatusPolicy,
@@ -29,121 +30,153 @@ pub(super) fn judge(
     chain: &[CertificateDer<'_>],
     leaf: &Leaf,
     roots: &Roots,
-    extras: &Extras,
+    extras: &Extras<'_>,
     now: Timestamp,
 ) -> Judged {
     // Whether it is expired is told apart from whether it is trusted: a chain is judged within its leaf's life.
     let at = now.max(leaf.not_before).min(leaf.not_after);
     let at = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at.seconds()).unwrap_or(0)));
-    let served = chain.get(1..).unwrap_or_default();
-    let mended: Vec<_> = served.iter().chain(&extras.intermediates).cloned().collect();
-    let as_served = path(chain, served, roots, at, None);
-    let with_extras = || path(chain, &mended, roots, at, None);
-    let problem = match as_served {
-        Ok(()) => None,
-        Err(error) if error == Error::UnknownIssuer || is_root(chain, &error) => {
-            unknown_issuer(chain, roots, extras, with_extras().is_ok())
-        }
-        // A trusted root has the name of the one above this chain, and another key.
-        Err(Error::InvalidSignatureForPublicKey) if signs_itself_up(chain) => {
-            unknown_issuer(chain, roots, extras, with_extras().is_ok())
-        }
-        // What the leaf itself may not be used for is said elsewhere; of a certificate above it, here.
-        Err(Error::RequiredEkuNotFoundContext(_)) if !leaf.server_auth => None,
-        Err(error) => Some(Problem::Invalid { why: in_words(&error) }),
-    };
-    let revocation = (!extras.crls.is_empty()).then(|| revocation(chain, &mended, roots, extras, at));
-    Judged { problem, revocation }
+    Case { chain, roots, at, algorithms: webpki::ALL_VERIFICATION_ALGS, verified: Cell::new(0) }.judge(leaf, extras)
 }
 
-fn path(
-    chain: &[CertificateDer<'_>],
-    intermediates: &[CertificateDer<'_>],
-    roots: &Roots,
+/// A chain and what it is judged by.
+struct Case<'a> {
+    chain: &'a [CertificateDer<'a>],
+    roots: &'a Roots,
     at: UnixTime,
-    revocation: Option<RevocationOptions<'_>>,
-) -> Result<(), Error> {
-    let leaf = chain.first().ok_or(Error::BadDer)?;
-    let leaf = EndEntityCert::try_from(leaf)?;
-    let (algorithms, usage) = (webpki::ALL_VERIFICATION_ALGS, KeyUsage::server_auth());
-    leaf.verify_for_usage(algorithms, roots.anchors(), intermediates, at, usage, revocation, None).map(|_| ())
+    algorithms: &'a [&'a dyn SignatureVerificationAlgorithm],
+    /// Signatures that were verified here, beside webpki's, which verifies a hundred for each path at most.
+    verified: Cell<usize>,
+}
+
+/// Who sends a chain chooses what it costs to judge it. No honest one has so many signatures.
+const MOST_VERIFIED: usize = 64;
+
+impl Case<'_> {
+    fn judge(&self, leaf: &Leaf, extras: &Extras<'_>) -> Judged {
+        let served = self.chain.get(1..).unwrap_or_default();
+        let mended: Vec<_> = served.iter().chain(&extras.intermediates).cloned().collect();
+        let as_served = self.path(served, None);
+        let mends = || !extras.intermediates.is_empty() && self.path(&mended, None).is_ok();
+        let problem = match as_served {
+            Ok(()) => None,
+            Err(error) if error == Error::UnknownIssuer || is_root(self.chain, &error) => {
+                self.unknown_issuer(extras, mends())
+            }
+            // A trusted root has the name of the one above this chain, and another key.
+            Err(Error::InvalidSignatureForPublicKey) if self.signs_itself_up() => self.unknown_issuer(extras, mends()),
+            // What the leaf itself may not be used for is said elsewhere; of a certificate above it, here.
+            Err(Error::RequiredEkuNotFoundContext(_)) if !leaf.server_auth => None,
+            Err(error) => Some(Problem::Invalid { why: in_words(&error) }),
+        };
+        let revocation = (!extras.crls.is_empty()).then(|| self.revocation(&mended, extras));
+        Judged { problem, revocation }
+    }
+
+    fn path(
+        &self,
+        intermediates: &[CertificateDer<'_>],
+        revocation: Option<RevocationOptions<'_>>,
+    ) -> Result<(), Error> {
+        let leaf = EndEntityCert::try_from(self.chain.first().ok_or(Error::BadDer)?)?;
+        let (roots, usage) = (self.roots.anchors(), KeyUsage::server_auth());
+        leaf.verify_for_usage(self.algorithms, roots, intermediates, self.at, usage, revocation, None).map(|_| ())
+    }
+
+    /// Whether a certificate is signed by a key, its own if no other is given. False too where too many were asked for.
+    fn is_signed(&self, one: &X509Certificate<'_>, by: Option<&X509Certificate<'_>>) -> bool {
+        self.verified.set(self.verified.get() + 1);
+        self.verified.get() <= MOST_VERIFIED && one.verify_signature(by.map(|by| by.public_key())).is_ok()
+    }
+
+    /// Whether every served certificate whose issuer was served too is signed by it.
+    fn signs_itself_up(&self) -> bool {
+        let parsed = parsed(self.chain);
+        parsed.iter().all(|one| {
+            let mut above = parsed.iter().filter(|other| other.subject() == one.issuer()).peekable();
+            above.peek().is_none() || above.any(|above| self.is_signed(one, Some(above)))
+        })
+    }
+
+    /// Nobody trusted signed the chain: who did?
+    fn unknown_issuer(&self, extras: &Extras<'_>, mends: bool) -> Option<Problem> {
+        let parsed = parsed(self.chain);
+        let leaf = parsed.first()?;
+        if leaf.subject() == leaf.issuer() && self.is_signed(leaf, None) {
+            let own = |anchor: &&TrustAnchor<'_>| {
+                // An anchor holds what is inside of the outer sequence.
+                let subject = leaf.subject().as_raw();
+                let spki = leaf.public_key().raw;
+                subject.ends_with(anchor.subject.as_ref()) && spki.ends_with(anchor.subject_public_key_info.as_ref())
+            };
+            let is_trusted = self.roots.anchors().iter().any(|anchor| own(&anchor));
+            return if is_trusted { None } else { Some(Problem::SelfSigned) };
+        }
+        let way = way_up(&parsed);
+        let top = parsed.get(*way.last()?)?;
+        let issuer = top.issuer().to_string();
+        let ends_in_root = top.subject() == top.issuer();
+        // A leaf alone, or one that says where its issuer is, lacks a link; a longer chain may end below a root nobody trusts.
+        if mends || (!ends_in_root && way.len() == 1) {
+            let aia = unlinked(self.chain).and_then(|below| links(below).issuers.into_iter().next());
+            let mends = (mends || !extras.intermediates.is_empty()).then_some(mends);
+            return Some(Problem::MissingIntermediate { issuer, aia, mends });
+        }
+        Some(Problem::UntrustedRoot { issuer })
+    }
+
+    fn revocation(&self, intermediates: &[CertificateDer<'_>], extras: &Extras<'_>) -> Revocation {
+        let unknown = |why: &str| Revocation::Unknown { why: why.to_owned() };
+        let lists = extras.crls.iter().filter_map(|crl| BorrowedCertRevocationList::from_der(crl).ok());
+        let lists: Vec<CertRevocationList<'_>> = lists.map(Into::into).collect();
+        let lists: Vec<&CertRevocationList<'_>> = lists.iter().collect();
+        let Ok(options) = RevocationOptionsBuilder::new(&lists) else {
+            return unknown("no list that was fetched parses");
+        };
+        let options = options
+            .with_depth(RevocationCheckDepth::EndEntity)
+            .with_status_policy(UnknownStatusPolicy::Deny)
+            .with_expiration_policy(ExpirationPolicy::Enforce);
+        match self.path(intermediates, Some(options.build())) {
+            Ok(()) => Revocation::Good,
+            Err(Error::CertRevoked) => Revocation::Revoked { since: revoked_since(self.chain, &lists) },
+            Err(Error::UnknownRevocationStatus) => unknown("no list is of the certificate's issuer"),
+            Err(Error::CrlExpired { .. }) => unknown("the list is out of date"),
+            Err(Error::InvalidCrlSignatureForPublicKey) => unknown("the list's signature is wrong"),
+            Err(Error::UnknownIssuer) => unknown("no trusted chain, so no list can be believed"),
+            Err(error) => unknown(&in_words(&error)),
+        }
+    }
+}
+
+/// The certificate above which links are missing: the highest that the served ones lead up to and that did not sign itself.
+pub fn unlinked<'a, 'b>(chain: &'a [CertificateDer<'b>]) -> Option<&'a CertificateDer<'b>> {
+    let parsed = parsed(chain);
+    let signed_by_another = |at: &&usize| parsed.get(**at).is_some_and(|one| one.subject() != one.issuer());
+    way_up(&parsed).iter().rev().find(signed_by_another).and_then(|at| chain.get(*at))
+}
+
+/// The certificates that parse, up to the first that does not: their places are the chain's.
+fn parsed<'a>(chain: &'a [CertificateDer<'_>]) -> Vec<X509Certificate<'a>> {
+    chain.iter().map_while(|der| X509Certificate::from_der(der).ok()).map(|(_, certificate)| certificate).collect()
+}
+
+/// From the leaf to its issuer and on, as far as the served certificates go, by their names.
+fn way_up(parsed: &[X509Certificate<'_>]) -> Vec<usize> {
+    let mut way = vec![0];
+    while let Some(last) = way.last().and_then(|last| parsed.get(*last)) {
+        match parsed.iter().position(|one| one.subject() == last.issuer()) {
+            Some(next) if !way.contains(&next) => way.push(next),
+            _ => break,
+        }
+    }
+    way
 }
 
 /// A self-signed CA certificate as leaf: webpki refuses it as a leaf, whoever signed it.
 fn is_root(chain: &[CertificateDer<'_>], error: &Error) -> bool {
     let signed_itself = chain.first().and_then(|leaf| X509Certificate::from_der(leaf).ok());
     *error == Error::CaUsedAsEndEntity && signed_itself.is_some_and(|(_, leaf)| leaf.subject() == leaf.issuer())
-}
-
-/// Whether every served certificate whose issuer was served too is signed by it.
-fn signs_itself_up(chain: &[CertificateDer<'_>]) -> bool {
-    let parse = |der| X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate);
-    let parsed: Vec<_> = chain.iter().map_while(|der| parse(der)).collect();
-    parsed.iter().all(|one| {
-        let mut above = parsed.iter().filter(|other| other.subject() == one.issuer()).peekable();
-        above.peek().is_none() || above.any(|above| one.verify_signature(Some(above.public_key())).is_ok())
-    })
-}
-
-/// Nobody trusted signed the chain: who did?
-fn unknown_issuer(chain: &[CertificateDer<'_>], roots: &Roots, extras: &Extras, mends: bool) -> Option<Problem> {
-    let parsed: Vec<_> =
-        chain.iter().filter_map(|der| X509Certificate::from_der(der).ok()).map(|(_, one)| one).collect();
-    let leaf = parsed.first()?;
-    if leaf.subject() == leaf.issuer() && leaf.verify_signature(None).is_ok() {
-        let own = |anchor: &&rustls::pki_types::TrustAnchor<'_>| {
-            // An anchor holds what is inside of the outer sequence.
-            let subject = leaf.subject().as_raw();
-            let spki = leaf.public_key().raw;
-            subject.ends_with(anchor.subject.as_ref()) && spki.ends_with(anchor.subject_public_key_info.as_ref())
-        };
-        return if roots.anchors().iter().any(|anchor| own(&anchor)) { None } else { Some(Problem::SelfSigned) };
-    }
-    // As far up as the served certificates go.
-    let mut last = 0;
-    for _ in 0..parsed.len() {
-        let issuer = parsed.get(last)?.issuer();
-        match parsed.iter().position(|one| one.subject() == issuer) {
-            Some(next) if next != last => last = next,
-            _ => break,
-        }
-    }
-    let (top, der) = (parsed.get(last)?, chain.get(last)?);
-    let issuer = top.issuer().to_string();
-    let aia = links(der).issuers.into_iter().next();
-    let ends_in_root = top.subject() == top.issuer();
-    // A leaf alone, or one that says where its issuer is, lacks a link; a longer chain may end below a root nobody trusts.
-    if mends || (!ends_in_root && last == 0) {
-        let mends = (mends || !extras.intermediates.is_empty()).then_some(mends);
-        return Some(Problem::MissingIntermediate { issuer, aia, mends });
-    }
-    Some(Problem::UntrustedRoot { issuer })
-}
-
-fn revocation(
-    chain: &[CertificateDer<'_>],
-    intermediates: &[CertificateDer<'_>],
-    roots: &Roots,
-    extras: &Extras,
-    at: UnixTime,
-) -> Revocation {
-    let unknown = |why: &str| Revocation::Unknown { why: why.to_owned() };
-    let lists: Vec<CertRevocationList<'_>> =
-        extras.crls.iter().filter_map(|crl| BorrowedCertRevocationList::from_der(crl).ok()).map(Into::into).collect();
-    let lists: Vec<&CertRevocationList<'_>> = lists.iter().collect();
-    let Ok(options) = RevocationOptionsBuilder::new(&lists) else { return unknown("no list that was fetched parses") };
-    let options = options
-        .with_depth(RevocationCheckDepth::EndEntity)
-        .with_status_policy(UnknownStatusPolicy::Deny)
-        .with_expiration_policy(ExpirationPolicy::Enforce);
-    match path(chain, intermediates, roots, at, Some(options.build())) {
-        Ok(()) => Revocation::Good,
-        Err(Error::CertRevoked) => Revocation::Revoked { since: revoked_since(chain, &lists) },
-        Err(Error::UnknownRevocationStatus) => unknown("no list is of the certificate's issuer"),
-        Err(Error::CrlExpired { .. }) => unknown("the list is out of date"),
-        Err(Error::UnknownIssuer) => unknown("no trusted chain, so no list can be believed"),
-        Err(error) => unknown(&in_words(&error)),
-    }
 }
 
 fn revoked_since(chain: &[CertificateDer<'_>], lists: &[&CertRevocationList<'_>]) -> Option<Timestamp> {
@@ -164,6 +197,77 @@ fn in_words(error: &Error) -> String {
         Error::PathLenConstraintViolated => "a CA above it may not have CAs below it".into(),
         Error::UnsupportedCertVersion => "it is not an X.509 version 3 certificate".into(),
         Error::UnsupportedSignatureAlgorithmContext(_) => "a signature algorithm that nobody should trust".into(),
+        Error::MaximumSignatureChecksExceeded | Error::MaximumPathBuildCallsExceeded => {
+            "more certificates of the same name than anybody can try".into()
+        }
         error => format!("{error:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+    use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature};
+
+    use super::*;
+
+    /// Counts what is verified by an algorithm.
+    #[derive(Debug)]
+    struct Counting(&'static dyn SignatureVerificationAlgorithm, &'static AtomicUsize);
+
+    impl SignatureVerificationAlgorithm for Counting {
+        fn verify_signature(&self, key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.verify_signature(key, message, signature)
+        }
+        fn public_key_alg_id(&self) -> AlgorithmIdentifier {
+            self.0.public_key_alg_id()
+        }
+        fn signature_alg_id(&self) -> AlgorithmIdentifier {
+            self.0.signature_alg_id()
+        }
+    }
+
+    fn params(name: &str) -> CertificateParams {
+        let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    }
+
+    fn issuer(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+        CertifiedIssuer::self_signed(params(name), KeyPair::generate().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn however_a_chain_is_made_its_verdict_costs_a_bounded_number_of_verifications() {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let algorithms: Vec<_> = webpki::ALL_VERIFICATION_ALGS.iter().map(|one| Counting(*one, &COUNT)).collect();
+        let algorithms: Vec<_> = algorithms.iter().map(|one| one as &dyn SignatureVerificationAlgorithm).collect();
+        // As many as a server may send, all of one name and all signed by the last. A trusted one has that name too.
+        let last = issuer("same");
+        let below =
+            |params: CertificateParams| params.signed_by(&KeyPair::generate().unwrap(), &last).unwrap().der().clone();
+        let mut chain: Vec<_> = (0..98).map(|_| below(params("same"))).collect();
+        let mut leaf = params("leaf");
+        leaf.is_ca = IsCa::NoCa;
+        chain.insert(0, below(leaf));
+        chain.push(last.der().clone());
+        let roots = Roots::from_pem(issuer("same").pem().as_bytes(), "roots.pem").unwrap();
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+        for above in [1, 50, 95] {
+            COUNT.store(0, Ordering::Relaxed);
+            let chain = [&chain[..1], &chain[above..]].concat();
+            let (chain, verified) = (chain.as_slice(), Cell::new(0));
+            let case = Case { chain, roots: &roots, at, algorithms: &algorithms, verified };
+            let extras = Extras { intermediates: vec![chain[1].clone()], ..Extras::default() };
+            let judged = case.judge(&Leaf::read(&chain[0]).unwrap(), &extras);
+            assert!(judged.problem.is_some());
+            case.signs_itself_up();
+            let (theirs, ours) = (COUNT.load(Ordering::Relaxed), case.verified.get());
+            assert!((1..=200).contains(&theirs) && ours <= 200, "{above}: {theirs} and {ours}");
+        }
     }
 }

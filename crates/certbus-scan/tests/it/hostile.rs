@@ -5,7 +5,6 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use certbus_scan::failure::{Failure, Part, Phase};
@@ -16,7 +15,7 @@ use certbus_scan::starttls::Starttls;
 use certbus_scan::ways::{Learnt, Method};
 use certbus_scan::{Options, Target, Timeouts, probe, scan};
 
-use crate::support::{options, target};
+use crate::support::{listed, options, target};
 use crate::tls::{self, TlsServer};
 
 /// What a server does, where it listens, and what must come of it.
@@ -199,11 +198,8 @@ fn whatever_a_hostile_server_does_ends_in_time_with_its_reason_and_harms_no_othe
 }
 
 fn scan_all(targets: impl Iterator<Item = Target>, options: &Options) -> Vec<Observation> {
-    let (send, receive) = mpsc::channel();
-    targets.for_each(|target| send.send(target).unwrap());
-    drop(send);
     let mut seen = Vec::new();
-    scan(receive, options, &mut Learnt::default(), &AtomicBool::new(false), |one| seen.push(one)).unwrap();
+    scan(listed(targets), options, &mut Learnt::default(), &AtomicBool::new(false), |one| seen.push(one)).unwrap();
     seen
 }
 

@@ -3,11 +3,15 @@
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
+mod full_way;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod openssl;
 #[cfg(test)]
 mod parsers;
+#[cfg(test)]
+mod resolve;
 #[cfg(test)]
 mod scale;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use certbus_scan::offer::{Hello, Keys, Version};
 use certbus_scan::ways::Method;
 use certbus_scan::{Target, probe};
 
-use crate::support::{ANY, Certificates, Key, Server, found, free_port, options, s_client, target};
+use crate::support::{ANY, Certificates, Key, Server, found, free_port, listed, options, s_client, target};
 
 fn s_server(all: &Certificates, key: Key, arguments: &str) -> Server {
     let (chain, private) = all.make("a.test", key);
@@ -67,6 +67,23 @@ fn openssl_with_every_suite_of_tls_1_3_is_read_and_signs() {
         assert_eq!((seen.cipher_suite.to_string().as_str(), seen.proof), (suite, Proof::Signed));
         assert_eq!(observation.method, Look::Quick);
         assert_eq!(s_client(server.port, None, &[]).suite, suite);
+    }
+}
+
+#[test]
+fn openssl_signs_finite_field_parameters_with_every_kind_of_cipher() {
+    let all = Certificates::new();
+    for (suite, name) in [
+        ("DHE-RSA-CHACHA20-POLY1305", "TLS_DHE_RSA_WITH_CHACHA20_POLY1305_SHA256"),
+        ("DHE-RSA-AES128-GCM-SHA256", "TLS_DHE_RSA_WITH_AES_128_GCM_SHA256"),
+    ] {
+        let server = s_server(&all, Key::Rsa, &format!("-tls1_2 -cipher {suite}"));
+        let (seen, observation) = found(target(server.port), &options(Method::Quick, Proof::Signed));
+        assert_eq!((seen.proof, seen.shortfall, observation.method), (Proof::Signed, None, Look::Quick));
+        assert_eq!(
+            (seen.cipher_suite.to_string().as_str(), s_client(server.port, None, &[]).suite.as_str()),
+            (name, suite)
+        );
     }
 }
 
@@ -195,9 +212,7 @@ fn the_way_that_worked_at_openssl_is_gone_first_the_next_time() {
     let mut learnt = certbus_scan::ways::Learnt::default();
     let mut connections = Vec::new();
     for _ in 0..2 {
-        let (send, targets) = std::sync::mpsc::channel();
-        send.send(target(server.port)).unwrap();
-        drop(send);
+        let targets = listed([target(server.port)]);
         let options = options(Method::Auto, Proof::Presented);
         let go_on = std::sync::atomic::AtomicBool::new(false);
         let sink = |seen: certbus_scan::observation::Observation| connections.push(seen.connections);

@@ -1,15 +1,17 @@
 //! The readers, byte by byte: however a flight is cut, it means the same; whatever the bytes, nothing panics.
 
 use certbus_scan::conversation::{Conversation, Topic, Way};
-use certbus_scan::failure::Failure;
+use certbus_scan::failure::{Failure, Part};
 use certbus_scan::found::{Found, Proof};
 use certbus_scan::full::FullLook;
 use certbus_scan::offer::Version;
 use certbus_scan::starttls::Starttls;
+use certbus_scan::verdict::certificates;
 use proptest::prelude::*;
+use rustls::pki_types::CertificateDer;
 
 use crate::support::ANY;
-use crate::tls::{TlsServer, quick};
+use crate::tls::{self, TlsServer, quick};
 
 /// Feeds a look in pieces of these sizes, again and again.
 fn feed(version: Version, signed: bool, flight: &[u8], sizes: &[usize]) -> Result<Option<Found>, Failure> {
@@ -174,5 +176,52 @@ fn what_a_server_sends_after_its_finished_does_not_keep_a_handshake_from_being_f
             }
         };
         assert_eq!(found.proof, Proof::Finished, "{version:?} {closes}");
+    }
+}
+
+#[test]
+fn a_message_in_the_clear_after_tls_1_3_was_agreed_on_is_refused() {
+    let flight = flight(Version::Tls13);
+    let hello = &flight[..5 + usize::from(flight[3]) * 256 + usize::from(flight[4])];
+    let list = tls::message(11, &[&[0, 0, 0, 203, 0, 0, 198][..], &tls::der_of(198), &[0, 0]].concat());
+    let clear = [tls::message(8, &[0, 0]), list].concat();
+    // In records of its own, and in that of the hello.
+    let in_one = tls::record(22, &[&hello[5..], &clear].concat());
+    for flight in [[hello, &tls::record(22, &clear)].concat(), in_one] {
+        let seen = feed(Version::Tls13, false, &flight, &[flight.len()]);
+        let Err(Failure::Malformed { at: Part::Handshake, why }) = &seen else { panic!("{seen:?}") };
+        assert!(why.contains("in the clear"), "{why}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn a_bundle_with_any_byte_changed_or_cut_at_any_is_read_or_not_and_panics_never(
+        at in any::<prop::sample::Index>(),
+        by in any::<u8>(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let certificate = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+        let certificate = certificate.cert.der().to_vec();
+        let element = |tag: u8, inside: &[u8]| {
+            [&[tag, 0x82, (inside.len() >> 8) as u8, inside.len() as u8][..], inside].concat()
+        };
+        let data = [&[2, 1, 1, 0x31, 0, 0x30, 0][..], &element(0xa0, &[&certificate[..], &certificate].concat())].concat();
+        let content = element(0xa0, &element(0x30, &data));
+        let oid = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
+        let mut bundle = element(0x30, &[&oid[..], &content].concat());
+        prop_assert_eq!(certificates(&bundle), vec![certificate.clone().into(), certificate.into()] as Vec<CertificateDer<'_>>);
+        let at = at.index(bundle.len());
+        bundle[at] = by;
+        for one in certificates(&bundle[..cut.index(bundle.len() + 1)]).iter().chain(&certificates(&bundle)) {
+            prop_assert!(one.len() <= bundle.len());
+        }
+    }
+
+    #[test]
+    fn whatever_stands_at_an_address_is_read_without_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = certificates(&body);
     }
 }

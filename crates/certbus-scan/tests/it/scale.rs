@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use certbus_scan::failure::{Failure, Phase};
@@ -12,9 +11,9 @@ use certbus_scan::found::Proof;
 use certbus_scan::observation::Observation;
 use certbus_scan::offer::Version;
 use certbus_scan::ways::{Learnt, Method};
-use certbus_scan::{Limits, Options, Summary, Target, Timeouts, most_in_flight, scan};
+use certbus_scan::{Limits, Options, Summary, Target, Timeouts, feed, most_in_flight, scan};
 
-use crate::support::{options, target};
+use crate::support::{listed, options, target};
 use crate::tls::TlsServer;
 
 /// A server on every address of 127/8 that answers after a while, and counts who is there at a time: to each address, each
@@ -55,10 +54,7 @@ fn counting(pause: Duration, by: fn(IpAddr) -> u32) -> Counting {
 }
 
 fn run(targets: Vec<Target>, options: &Options, sink: impl FnMut(Observation)) -> Summary {
-    let (send, receive) = mpsc::channel();
-    targets.into_iter().for_each(|target| send.send(target).unwrap());
-    drop(send);
-    scan(receive, options, &mut Learnt::default(), &AtomicBool::new(false), sink).unwrap()
+    scan(listed(targets), options, &mut Learnt::default(), &AtomicBool::new(false), sink).unwrap()
 }
 
 fn limited(limits: Limits) -> Options {
@@ -138,8 +134,8 @@ fn results_come_in_the_order_of_arrival_and_not_of_the_list() {
 fn a_cancelled_scan_ends_at_once_and_says_how_many_were_under_way() {
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = silent.local_addr().unwrap().port();
-    let (send, receive) = mpsc::channel();
-    (0..50).for_each(|_| send.send(target(port)).unwrap());
+    let (send, receive) = feed(50).unwrap();
+    (0..50).for_each(|_| assert!(send.send(target(port))));
     let cancel = Arc::new(AtomicBool::new(false));
     let later = cancel.clone();
     std::thread::spawn(move || {
@@ -184,4 +180,45 @@ fn when_memory_is_short_those_that_hold_the_most_give_way_and_no_other() {
     // 8 MiB are what 559 of them hold.
     assert_eq!((found, short + timeout), (120, 700));
     assert!(short >= 100, "{short}");
+}
+
+#[test]
+fn an_engine_that_waits_for_targets_sleeps_until_one_comes() {
+    let (fast, silent) = (counting(Duration::ZERO, |_| 0), TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let silent = silent.local_addr().map(|address| (address.port(), silent)).unwrap();
+    let (feed, targets) = feed(16).unwrap();
+    let scanning = std::thread::spawn(move || {
+        let before = rounds();
+        let mut came = Vec::new();
+        scan(targets, &limited(NO_LIMITS), &mut Learnt::default(), &AtomicBool::new(false), |_| {
+            came.push(Instant::now());
+        })
+        .unwrap();
+        (rounds() - before, came)
+    });
+    // One is under way all the time, and waits too.
+    assert!(feed.send(target(silent.0)));
+    let mut sent = Vec::new();
+    for _ in 0..10 {
+        std::thread::sleep(Duration::from_millis(230));
+        sent.push(Instant::now());
+        assert!(feed.send(target(fast.port)));
+    }
+    std::thread::sleep(Duration::from_millis(230));
+    drop(silent.1);
+    drop(feed);
+    let (rounds, came) = scanning.join().unwrap();
+    // Far below the tenth of a second after which it looks around by itself, most of the time at least.
+    let mut delays: Vec<_> = sent.iter().zip(&came).map(|(sent, came)| *came - *sent).collect();
+    delays.sort_unstable();
+    assert!(delays[5] < Duration::from_millis(40), "{delays:?}");
+    // 2.5 s in steps of a tenth, and some rounds for each probe: not one every two milliseconds.
+    assert!(rounds < 200, "{rounds}");
+}
+
+/// How often this thread went to sleep of its own will.
+fn rounds() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -12,7 +12,7 @@ use certbus_scan::observation::Observation;
 use certbus_scan::offer::Hello;
 use certbus_scan::starttls::Starttls;
 use certbus_scan::ways::Method;
-use certbus_scan::{Options, Target, Timeouts, probe};
+use certbus_scan::{Options, Target, Targets, Timeouts, feed, probe};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -150,6 +150,14 @@ pub(crate) fn target(port: u16) -> Target {
 
 pub(crate) fn options(method: Method, proof: Proof) -> Options {
     Options { method, proof, timeouts: Timeouts::all(Duration::from_secs(10)), ..Options::default() }
+}
+
+/// Targets of a scan, all there before it begins.
+pub(crate) fn listed(targets: impl IntoIterator<Item = Target>) -> Targets {
+    let all: Vec<Target> = targets.into_iter().collect();
+    let (feed, targets) = feed(all.len()).unwrap();
+    all.into_iter().for_each(|target| assert!(feed.send(target)));
+    targets
 }
 
 /// One probe that must find something.

@@ -4,13 +4,13 @@ use std::process::Command;
 
 use certbus_core::time::Timestamp;
 use certbus_scan::roots::Roots;
-use certbus_scan::verdict::{Extras, Problem, Revocation, Verdict, judge};
+use certbus_scan::verdict::{Extras, Problem, Revocation, Verdict, certificates, issuer, judge, unlinked};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, CrlDistributionPoint,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
-    date_time_ymd,
+    CustomExtension, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    NameConstraints, RevokedCertParams, SerialNumber, date_time_ymd,
 };
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName};
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
@@ -58,7 +58,7 @@ impl World {
         Self { root, middle }
     }
 
-    fn judge(&self, chain: &[CertificateDer<'_>], now: &str, extras: &Extras) -> Verdict {
+    fn judge(&self, chain: &[CertificateDer<'_>], now: &str, extras: &Extras<'_>) -> Verdict {
         let roots = Roots::from_pem(self.root.pem().as_bytes(), "roots.pem").unwrap();
         let name = ServerName::try_from("a.test").unwrap();
         let verdict = judge(chain, Some(&name), &roots, extras, day(now));
@@ -70,6 +70,11 @@ impl World {
     }
 
     fn openssl_agrees(&self, chain: &[CertificateDer<'_>], now: &str) -> bool {
+        self.openssl(chain, now, None).is_none()
+    }
+
+    /// What OpenSSL says against a chain; with a list, also whether that has the leaf.
+    fn openssl(&self, chain: &[CertificateDer<'_>], now: &str, list: Option<&[u8]>) -> Option<String> {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, ders: &[CertificateDer<'_>]| {
             let pem = |der: &CertificateDer<'_>| {
@@ -84,8 +89,16 @@ impl World {
         let at = day(now).seconds().to_string();
         let arguments = ["verify", "-CAfile", "root.pem", "-no-CApath", "-no-CAstore", "-untrusted", "others.pem"];
         let more = ["-verify_hostname", "a.test", "-purpose", "sslserver", "-attime", &at, "leaf.pem"];
-        let output = Command::new("openssl").args(arguments).args(more).current_dir(folder.path()).output().unwrap();
-        output.status.success()
+        let mut command = Command::new("openssl");
+        if let Some(list) = list {
+            let text = data_encoding::BASE64_MIME.encode(list).replace('\r', "");
+            let pem = format!("-----BEGIN X509 CRL-----\n{text}-----END X509 CRL-----\n");
+            std::fs::write(folder.path().join("list.pem"), pem).unwrap();
+        }
+        let of_list: &[&str] = if list.is_some() { &["-crl_check", "-CRLfile", "list.pem"] } else { &[] };
+        let command = command.args(arguments).args(of_list).args(more).current_dir(folder.path());
+        let output = command.output().unwrap();
+        (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
     }
 }
 
@@ -138,7 +151,7 @@ fn a_missing_intermediate_is_named_and_what_was_fetched_mends_it_or_not() {
         other => panic!("{other:?}"),
     };
     assert_eq!(missing(Extras::default()), ("CN=middle".into(), None));
-    let fetched = |der: &CertificateDer<'static>| Extras { intermediates: vec![der.clone()], crls: vec![] };
+    let fetched = |der: &CertificateDer<'static>| Extras { intermediates: vec![der.clone()], ..Extras::default() };
     assert_eq!(missing(fetched(world.middle.der())), ("CN=middle".into(), Some(true)));
     assert_eq!(missing(fetched(World::new().middle.der())), ("CN=middle".into(), Some(false)));
 }
@@ -155,6 +168,26 @@ fn a_leaf_that_is_itself_a_trusted_root_is_trusted() {
     assert_eq!(verdict.problems, [Problem::SelfSigned]);
 }
 
+fn crl(by: &Ca, serials: &[u64], until: i32) -> CertificateRevocationListDer<'static> {
+    let params = CertificateRevocationListParams {
+        this_update: date_time_ymd(2026, 1, 1),
+        next_update: date_time_ymd(until, 2, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: serials
+            .iter()
+            .map(|serial| RevokedCertParams {
+                serial_number: SerialNumber::from(*serial),
+                revocation_time: date_time_ymd(2026, 1, 10),
+                reason_code: None,
+                invalidity_date: None,
+            })
+            .collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    params.signed_by(by).unwrap().der().clone()
+}
+
 #[test]
 fn a_certificate_is_revoked_by_the_list_of_its_issuer_and_of_no_other() {
     let world = World::new();
@@ -162,26 +195,7 @@ fn a_certificate_is_revoked_by_the_list_of_its_issuer_and_of_no_other() {
     params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec!["http://crl.test/1".into()] }];
     let chain = [signed(params, &world.middle), world.middle.der().clone()];
     assert_eq!(certbus_scan::verdict::links(&chain[0]).crls, ["http://crl.test/1"]);
-    let crl = |by: &Ca, serials: &[u64], until: i32| {
-        let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2026, 1, 1),
-            next_update: date_time_ymd(until, 2, 1),
-            crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
-            revoked_certs: serials
-                .iter()
-                .map(|serial| RevokedCertParams {
-                    serial_number: SerialNumber::from(*serial),
-                    revocation_time: date_time_ymd(2026, 1, 10),
-                    reason_code: None,
-                    invalidity_date: None,
-                })
-                .collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        params.signed_by(by).unwrap().der().clone()
-    };
-    let verdict = |crl| world.judge(&chain, "2026-01-20", &Extras { intermediates: vec![], crls: vec![crl] });
+    let verdict = |crl| world.judge(&chain, "2026-01-20", &Extras { crls: vec![crl], ..Extras::default() });
     let seen = verdict(crl(&world.middle, &[4711], 2027));
     assert_eq!(seen.revocation, Some(Revocation::Revoked { since: Some(day("2026-01-10")) }));
     assert_eq!((seen.trusted, seen.problems), (false, vec![Problem::Revoked]));
@@ -190,7 +204,7 @@ fn a_certificate_is_revoked_by_the_list_of_its_issuer_and_of_no_other() {
     // Another CA's list, and one that is too old, say nothing.
     for silent in [crl(&world.root, &[4711], 2027), crl(&world.middle, &[], 2026)] {
         let now = "2026-03-01";
-        let seen = world.judge(&chain, now, &Extras { intermediates: vec![], crls: vec![silent] });
+        let seen = world.judge(&chain, now, &Extras { crls: vec![silent], ..Extras::default() });
         assert!(matches!(seen.revocation, Some(Revocation::Unknown { .. })) && seen.trusted, "{seen:?}");
     }
 }
@@ -270,4 +284,125 @@ fn nobody_is_trusted_for_a_purpose_that_hides_who_signed_and_openssl_verify_agre
     let mail = CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &world.root).unwrap();
     let verdict = world.judge(&[signed(leaf("a.test"), &mail), mail.der().clone()], "2026-01-20", &none);
     assert!(!verdict.trusted, "{verdict:?}");
+}
+
+#[test]
+fn a_link_above_what_was_served_mends_a_chain_and_a_served_root_does_not_hide_where_it_is() {
+    let world = World::new();
+    let lower = ca("lower", Some(&world.middle));
+    let mut params = leaf("a.test");
+    let aia = |url: &str| {
+        let name = [&[0x86, url.len() as u8][..], url.as_bytes()].concat();
+        let access = [&[6, 8, 0x2b, 6, 1, 5, 5, 7, 0x30, 2][..], &name].concat();
+        let one = [&[0x30, access.len() as u8][..], &access].concat();
+        CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], [&[0x30, one.len() as u8][..], &one].concat())
+    };
+    params.custom_extensions.push(aia("http://a.test/lower"));
+    let alone = signed(params, &lower);
+    // The leaf and the one above it are served, and the next is not.
+    let chain = [alone.clone(), lower.der().clone()];
+    assert_eq!(unlinked(&chain), Some(lower.der()));
+    let problems = |chain: &[CertificateDer<'_>], fetched: &[&CertificateDer<'static>]| {
+        let intermediates = fetched.iter().map(|one| (*one).clone()).collect();
+        world.judge(chain, "2026-01-20", &Extras { intermediates, ..Extras::default() }).problems
+    };
+    assert_eq!(problems(&chain, &[]), [Problem::UntrustedRoot { issuer: "CN=middle".into() }]);
+    let missing = |issuer: &str, aia: Option<&str>, mends| {
+        [Problem::MissingIntermediate { issuer: issuer.into(), aia: aia.map(Into::into), mends }]
+    };
+    assert_eq!(problems(&chain, &[world.middle.der()]), missing("CN=middle", None, Some(true)));
+    // The root is served, and what stands between is not: the leaf says where that is.
+    let with_root = [alone.clone(), world.root.der().clone()];
+    assert_eq!(unlinked(&with_root), Some(&alone));
+    let from = Some("http://a.test/lower");
+    assert_eq!(problems(&with_root, &[lower.der(), world.middle.der()]), missing("CN=lower", from, Some(true)));
+    assert_eq!(problems(&with_root, &[lower.der()]), missing("CN=lower", from, Some(false)));
+    // Below a root that nobody trusts, which another has signed too.
+    let other = World::new();
+    let below = [signed(leaf("a.test"), &other.middle), other.middle.der().clone(), other.root.der().clone()];
+    assert_eq!(unlinked(&below), Some(other.middle.der()));
+}
+
+#[test]
+fn bundles_that_openssl_makes_are_read_and_the_issuer_is_found_among_them() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("all.pem"), world.root.pem() + &world.middle.pem()).unwrap();
+    let run = |arguments: &str| {
+        let ran = Command::new("openssl").args(arguments.split(' ')).current_dir(folder.path()).output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+    };
+    run("crl2pkcs7 -nocrl -certfile all.pem -outform DER -out all.p7c");
+    run("x509 -in all.pem -outform DER -out root.der");
+    let read = |name: &str| certificates(&std::fs::read(folder.path().join(name)).unwrap());
+    let (root, middle) = (world.root.der().clone(), world.middle.der().clone());
+    assert_eq!(read("all.p7c"), [root.clone(), middle.clone()]);
+    assert_eq!(read("all.pem"), [root.clone(), middle.clone()]);
+    assert_eq!(read("root.der"), [root]);
+    assert_eq!(issuer(&signed(leaf("a.test"), &world.middle), &read("all.p7c")), Some(&middle));
+    assert_eq!(issuer(&signed(leaf("a.test"), &ca("other", None)), &read("all.p7c")), None);
+    assert_eq!(certificates(b"<html>not found</html>"), []);
+}
+
+#[test]
+fn openssl_verify_finds_the_same_fault_in_lists_that_are_old_or_forged() {
+    let world = World::new();
+    let mut params = leaf("a.test");
+    params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec!["http://crl.test/1".into()] }];
+    let chain = [signed(params, &world.middle), world.middle.der().clone()];
+    // Of the issuer's name, and signed by somebody else.
+    let forger = World::new().middle;
+    let mut tampered = crl(&world.middle, &[4712], 2027).to_vec();
+    *tampered.last_mut().unwrap() ^= 1;
+    for (list, fault, theirs) in [
+        (crl(&world.middle, &[4712], 2027), None, None),
+        (crl(&world.middle, &[4711], 2027), Some("revoked"), Some("certificate revoked")),
+        (crl(&world.middle, &[], 2026), Some("the list is out of date"), Some("CRL has expired")),
+        (tampered.into(), Some("signature is wrong"), Some("CRL signature failure")),
+        (crl(&forger, &[4711], 2027), Some("signature is wrong"), Some("unable to get certificate CRL")),
+    ] {
+        let now = "2026-03-01";
+        let said = world.openssl(&chain, now, Some(&list));
+        assert_eq!(said.is_some(), theirs.is_some(), "{fault:?}: {said:?}");
+        assert!(said.iter().all(|said| said.contains(theirs.unwrap())), "{fault:?}: {said:?}");
+        let verdict = world.judge(&chain, now, &Extras { crls: vec![list], ..Extras::default() });
+        match (fault, verdict.revocation.unwrap()) {
+            (None, Revocation::Good) => assert!(verdict.trusted),
+            (Some("revoked"), Revocation::Revoked { .. }) => assert!(!verdict.trusted),
+            // A list that says nothing takes nobody's trust, and is told.
+            (Some(words), Revocation::Unknown { why }) => assert!(why.contains(words) && verdict.trusted, "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn openssl_verify_agrees_about_names_that_a_ca_may_not_sign_for() {
+    let world = World::new();
+    let constrained = |permitted: &[&str], excluded: &[&str]| {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "constrained");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let subtrees = |names: &[&str]| names.iter().map(|name| GeneralSubtree::DnsName((*name).into())).collect();
+        let (permitted_subtrees, excluded_subtrees) = (subtrees(permitted), subtrees(excluded));
+        params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees });
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2040, 1, 1));
+        CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &world.root).unwrap()
+    };
+    for (permitted, excluded, trusted) in [
+        (&["test"][..], &[][..], true),
+        (&["a.test"], &[], true),
+        (&["b.test"], &[], false),
+        (&[], &["test"], false),
+        (&[], &["b.test"], true),
+        (&["test"], &["a.test"], false),
+    ] {
+        let by = constrained(permitted, excluded);
+        // `judge` asks OpenSSL too.
+        let verdict = world.judge(&[signed(leaf("a.test"), &by), by.der().clone()], "2026-01-20", &Extras::default());
+        assert_eq!(verdict.trusted, trusted, "{permitted:?} {excluded:?}: {verdict:?}");
+        let told = verdict.problems.iter().any(|one| one.to_string().contains("may not sign for this name"));
+        assert_eq!(told, !trusted, "{verdict:?}");
+    }
 }

@@ -25,7 +25,12 @@ pub(crate) fn start(verbose: u8) {
 
 /// One line on standard output. A reader that went away (`| head`) is no error; a full disk is.
 pub(crate) fn line(text: impl AsRef<str>) {
-    match writeln!(std::io::stdout(), "{}", text.as_ref()) {
+    lines(format!("{}\n", text.as_ref()).as_bytes());
+}
+
+/// Whole lines on standard output, by one call of the system.
+pub(crate) fn lines(text: &[u8]) {
+    match std::io::stdout().write_all(text) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => NOBODY_READS.store(true, Ordering::Relaxed),
         Err(error) => {
@@ -95,19 +100,42 @@ fn colours(terminal: bool) -> bool {
 
 /// Columns for people: a heading on a terminal, none in a pipe.
 pub(crate) fn table(heading: &[&str], rows: Vec<Vec<String>>) {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    if std::io::stdout().is_terminal() {
-        table.set_header(heading.iter().map(|h| h.to_uppercase()));
+    Columns::new(heading).print(rows);
+}
+
+/// A table that grows: its heading is printed once, and what comes later stands below, in columns that get no narrower.
+pub(crate) struct Columns {
+    heading: Option<Vec<String>>,
+    widths: Vec<u16>,
+}
+
+impl Columns {
+    pub(crate) fn new(heading: &[&str]) -> Self {
+        let upper = || heading.iter().map(|word| word.to_uppercase()).collect();
+        Self { heading: std::io::stdout().is_terminal().then(upper), widths: Vec::new() }
     }
-    for row in rows {
-        table.add_row(row.iter().map(|cell| plain(cell)));
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    for row in table.to_string().lines() {
-        line(row.trim_end());
+
+    pub(crate) fn print(&mut self, rows: Vec<Vec<String>>) {
+        const BETWEEN: u16 = 2;
+        let mut table = comfy_table::Table::new();
+        table.load_style(comfy_table::presets::NOTHING);
+        if let Some(heading) = self.heading.take() {
+            table.set_header(heading);
+        }
+        for row in rows {
+            table.add_row(row.iter().map(|cell| plain(cell)));
+        }
+        let now = table.column_max_content_widths();
+        let before = self.widths.iter().chain(std::iter::repeat(&0));
+        self.widths = now.iter().zip(before).map(|(now, before)| *now.max(before)).collect();
+        for (column, width) in table.column_iter_mut().zip(&self.widths) {
+            column.set_padding((0, BETWEEN));
+            let width = comfy_table::Width::Fixed(width.saturating_add(BETWEEN));
+            column.set_constraint(comfy_table::ColumnConstraint::LowerBoundary(width));
+        }
+        for row in table.to_string().lines() {
+            line(row.trim_end());
+        }
     }
 }
 

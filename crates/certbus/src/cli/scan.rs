@@ -10,7 +10,6 @@ use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
@@ -21,15 +20,17 @@ use certbus_scan::observation::Observation;
 use certbus_scan::resolve::Resolver;
 use certbus_scan::roots::Roots;
 use certbus_scan::starttls::Starttls;
+use certbus_scan::verdict::{self, Extras, Verdict};
 use certbus_scan::ways::{Learnt, Method};
-use certbus_scan::{Limits, Options, Summary, Timeouts, most_in_flight, scan};
+use certbus_scan::{Limits, Options, Summary, Timeouts, feed, most_in_flight, scan};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::task::JoinSet;
 
 use super::exit::{Found, Mistake};
 use super::output;
 use fail_on::FailOn;
-use fetch::Fetcher;
+use fetch::{Fetcher, Known};
 use report::Report;
 use targets::Feeder;
 
@@ -54,7 +55,7 @@ pub(crate) struct Scan {
     #[arg(long, value_name = "NAME", value_parser = sni)]
     sni: Option<Sni>,
     /// Port, where a target has none
-    #[arg(long, value_name = "PORT", default_value_t = 443)]
+    #[arg(long, value_name = "PORT", default_value_t = 443, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
     /// How much is proved: presented, signed or finished
     #[arg(long, value_enum, default_value_t = Proved::Presented)]
@@ -74,14 +75,17 @@ pub(crate) struct Scan {
     /// Fetch the revocation lists that certificates name
     #[arg(long)]
     revocation: bool,
-    /// Fetch intermediates that are missing from where certificates name them
+    /// Fetch intermediates that are missing from where certificates say they are
     #[arg(long)]
     aia: bool,
-    /// Exit with 10 if any certificate is expired, untrusted, overdue, revoked or weak, has less than N% of its life or Nd
-    /// days left, or if a probe failed; several with commas
+    /// Fetch from private addresses too [default: only if the node's own is one]
+    #[arg(long)]
+    fetch_private: bool,
+    /// Exit with 10 if any certificate is expired, untrusted, overdue, revoked, unchecked (no list says whether it is revoked)
+    /// or weak, has less than N% of its life or Nd days left, or if a probe failed; several with commas
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     fail_on: Vec<FailOn>,
-    /// Seconds for each phase of a probe: connection, dialogue before TLS, handshake
+    /// Seconds for the look-up of a name, and for each phase of a probe: connection, dialogue before TLS, handshake
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds)]
     timeout: f64,
     /// Connections begun in a second, at most
@@ -140,19 +144,27 @@ enum By {
 
 /// More than this are not in flight unless asked for: it is enough for any network, and 30 MB.
 const USUALLY_IN_FLIGHT: usize = 10_000;
-/// Results between the scan and the report. When the report is slow, the scan waits.
+/// Results between the scan and the report, and those for which something is fetched. When either is slow, the scan waits.
 const BETWEEN: usize = 256;
+/// While results come fast, those of so long a time are taken together: to be woken for each costs as much as the rest.
+const GATHER: Duration = Duration::from_millis(4);
+/// How often it is looked whether the scan is cancelled.
+const LOOK_FOR_CANCEL: Duration = Duration::from_millis(100);
 
 impl Scan {
     pub(super) async fn run(self) -> Result<()> {
-        let roots = if self.raw { None } else { Some(self.roots()?) };
+        if self.fail_on.contains(&FailOn::Unchecked) && !self.revocation {
+            bail!(Mistake::new("--fail-on unchecked wants --revocation: nothing is checked without it"));
+        }
+        let roots = if self.raw { None } else { Some(Arc::new(self.roots()?)) };
         let options = self.options();
+        let within = Duration::from_secs_f64(self.timeout);
         let resolver = match self.resolver {
-            Some(server) => Resolver::at(server, Duration::from_secs_f64(self.timeout)),
-            None => Resolver::system(),
+            Some(server) => Resolver::at(server, within),
+            None => Resolver::system(within),
         };
         let lines = targets::Lines::open(&self.targets)?;
-        let (send_targets, targets) = sync_channel(1024);
+        let (send_targets, targets) = feed(1024)?;
         let (send_seen, mut seen) = tokio::sync::mpsc::channel(BETWEEN);
         let cancel = Arc::new(AtomicBool::new(false));
         let bar = progress();
@@ -162,7 +174,7 @@ impl Scan {
             sni: self.sni.clone(),
             port: self.port,
             hellos: targets::hellos(self.versions, self.each_key),
-            resolver,
+            resolver: resolver.clone(),
             targets: send_targets,
             failed: send_seen.clone(),
             bar: bar.clone(),
@@ -190,30 +202,63 @@ impl Scan {
         });
 
         let began = Instant::now();
-        let mut report = Report::new(self.json, self.versions, bar.clone());
-        let mut fetcher = Fetcher::new(self.aia, self.revocation);
-        let mut some = Vec::with_capacity(BETWEEN);
-        while seen.recv_many(&mut some, BETWEEN).await > 0 {
+        let mut report = Report::new(self.json, self.versions, self.each_key, bar.clone());
+        let fetcher = Arc::new(Fetcher {
+            aia: self.aia,
+            revocation: self.revocation,
+            private: self.fetch_private,
+            resolver,
+            cancel: cancel.clone(),
+            known: Known::default(),
+        });
+        let mut fetching = JoinSet::new();
+        let (mut some, mut open) = (Vec::with_capacity(BETWEEN), true);
+        while open || !fetching.is_empty() {
+            let room = BETWEEN - fetching.len();
+            tokio::select! {
+                count = seen.recv_many(&mut some, room), if open && room > 0 => open = count > 0,
+                Some(judged) = fetching.join_next() => {
+                    let (one, verdict) = judged.context("what was fetched could not be judged")?;
+                    self.report(&mut report, one, Some(verdict));
+                }
+                () = report.due() => report.print(),
+            }
             bar.inc(some.len() as u64);
             for one in some.drain(..) {
-                let verdict = match &roots {
-                    None => None,
-                    Some(roots) => fetcher.judge(&one, roots, now()).await,
-                };
-                let hit = self.fail_on.iter().any(|what| what.applies(&one, verdict.as_ref()));
-                report.take(one, verdict, hit);
+                let verdict = roots.as_ref().and_then(|roots| verdict::of(&one, roots, &Extras::default(), now()));
+                match (verdict, &roots) {
+                    (Some(verdict), Some(roots)) if fetcher.is_wanted(&verdict) => {
+                        let (fetcher, roots) = (fetcher.clone(), roots.clone());
+                        fetching.spawn(async move {
+                            let verdict = fetcher.judge(&one, verdict, &roots).await;
+                            (one, verdict)
+                        });
+                    }
+                    (verdict, _) => self.report(&mut report, one, verdict),
+                }
             }
             report.flush();
             if output::nobody_reads() {
                 cancel.store(true, Ordering::Relaxed);
+            }
+            if open {
+                tokio::time::sleep(GATHER).await;
             }
         }
         let summary = scanning.await.context("the scan ended early")??;
         let bad_lines = if cancel.load(Ordering::Relaxed) { 0 } else { feeding.await.context("reading targets")? };
         interrupted.abort();
         bar.finish_and_clear();
+        if output::nobody_reads() {
+            return Ok(());
+        }
         let failing = report.finish(began.elapsed());
         self.end(&summary, cancel.load(Ordering::Relaxed), bad_lines, failing)
+    }
+
+    fn report(&self, report: &mut Report, one: Observation, verdict: Option<Verdict>) {
+        let hit = self.fail_on.iter().any(|what| what.applies(&one, verdict.as_ref()));
+        report.take(one, verdict, hit);
     }
 
     fn end(&self, summary: &Summary, cancelled: bool, bad_lines: usize, failing: usize) -> Result<()> {
@@ -231,7 +276,10 @@ impl Scan {
     }
 
     fn options(&self) -> Options {
-        let possible = most_in_flight();
+        let all = most_in_flight();
+        // What is fetched takes connections too.
+        let fetches = if self.aia || self.revocation { BETWEEN.min(all / 2) } else { 0 };
+        let possible = all - fetches;
         let in_flight = match self.concurrency {
             None => possible.min(USUALLY_IN_FLIGHT),
             Some(wanted) if wanted as usize > possible => {
@@ -287,6 +335,18 @@ fn progress() -> ProgressBar {
     let style = "{bar:30} {pos} of {len}  {per_sec}  {eta} left";
     bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
+}
+
+/// What comes, unless the scan is cancelled first.
+async fn until_cancelled<T>(cancel: &AtomicBool, coming: impl Future<Output = T>) -> Option<T> {
+    let mut coming = std::pin::pin!(coming);
+    while !cancel.load(Ordering::Relaxed) {
+        tokio::select! {
+            come = &mut coming => return Some(come),
+            () = tokio::time::sleep(LOOK_FOR_CANCEL) => {}
+        }
+    }
+    None
 }
 
 fn now() -> Timestamp {

@@ -1,8 +1,12 @@
 //! `certbus scan` as people run it: against OpenSSL's server, without settings, with every kind of target and exit code.
 
-use std::io::{Read, Write};
+mod ending;
+mod fetching;
+mod told;
+
+use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -298,90 +302,4 @@ fn every_node_of_a_name_in_bind_is_seen_and_a_name_without_any_is_a_dns_failure(
     assert_eq!(seen[1].seen.server_name.as_ref().unwrap().as_str(), name);
     assert!(seen[1].seen.result.is_ok());
     assert_eq!(seen[2].seen.result, Err(Failure::Refused));
-}
-
-#[test]
-fn missing_intermediates_and_revocation_lists_are_fetched_only_when_asked_for() {
-    let mut place = Place::new();
-    let web = Web::start(place.folder.path());
-    let issuer = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n";
-    std::fs::write(place.path("ca.ext"), issuer).unwrap();
-    let url = format!("http://127.0.0.1:{}", web.port);
-    let leaf = format!(
-        "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\nauthorityInfoAccess=caIssuers;URI:{url}/middle.der\n\
-         crlDistributionPoints=URI:{url}/middle.crl\n"
-    );
-    std::fs::write(place.path("leaf.ext"), leaf).unwrap();
-    let ec = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    place.openssl(&format!(
-        "req -x509 {ec} -keyout root.key -out root.pem -days 90 -subj /CN=root -addext keyUsage=critical,keyCertSign,cRLSign"
-    ));
-    for (name, by, extensions) in [("middle", "root", "ca.ext"), ("leaf", "middle", "leaf.ext")] {
-        place.openssl(&format!("req {ec} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
-        place.openssl(&format!(
-            "x509 -req -in {name}.csr -CA {by}.pem -CAkey {by}.key -CAcreateserial -days 60 -extfile {extensions} -out {name}.pem"
-        ));
-    }
-    place.openssl("x509 -in middle.pem -outform DER -out middle.der");
-    let config =
-        "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=number\ndefault_md=sha256\ndefault_crl_days=7\n";
-    std::fs::write(place.path("ca.cnf"), config).unwrap();
-    std::fs::write(place.path("index.txt"), "").unwrap();
-    std::fs::write(place.path("number"), "01\n").unwrap();
-    let list = |place: &Place| {
-        place.openssl("ca -config ca.cnf -gencrl -cert middle.pem -keyfile middle.key -out crl.pem");
-        place.openssl("crl -in crl.pem -outform DER -out middle.crl");
-    };
-    let target = format!("127.0.0.1:{}", place.serve("leaf", ""));
-    let judge = |place: &Place, arguments: &[&str]| {
-        let seen = place.json(0, &[&[&*target, "--roots", "root.pem"], arguments].concat());
-        let verdict = seen.into_iter().next().unwrap().verdict.unwrap();
-        (verdict.trusted, serde_json::to_value(&verdict).unwrap())
-    };
-    let (trusted, verdict) = judge(&place, &[]);
-    assert_eq!((trusted, &verdict["problems"][0]["kind"]), (false, &"missing_intermediate".into()), "{verdict}");
-    assert_eq!(verdict["problems"][0]["aia"], format!("{url}/middle.der"));
-    assert_eq!(web.asked(), 0, "nothing is fetched unasked");
-    let (trusted, verdict) = judge(&place, &["--aia"]);
-    assert_eq!((trusted, &verdict["problems"][0]["mends"]), (false, &true.into()), "{verdict}");
-    list(&place);
-    let (_, verdict) = judge(&place, &["--aia", "--revocation"]);
-    assert_eq!(verdict["revocation"]["status"], "good", "{verdict}");
-    place.openssl("ca -config ca.cnf -cert middle.pem -keyfile middle.key -revoke leaf.pem");
-    list(&place);
-    let (_, verdict) = judge(&place, &["--aia", "--revocation"]);
-    assert_eq!(verdict["revocation"]["status"], "revoked", "{verdict}");
-    place.scan(10, &[&target, "--roots", "root.pem", "--aia", "--revocation", "--fail-on", "revoked"]);
-}
-
-/// Files over HTTP.
-struct Web {
-    port: u16,
-    asked: std::sync::Arc<std::sync::atomic::AtomicUsize>,
-}
-
-impl Web {
-    fn start(folder: &Path) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let web = Self { port: listener.local_addr().unwrap().port(), asked: std::sync::Arc::default() };
-        let (folder, asked) = (folder.to_owned(), web.asked.clone());
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                let mut request = [0; 2048];
-                let count = stream.read(&mut request).unwrap_or(0);
-                asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let text = String::from_utf8_lossy(&request[..count]).into_owned();
-                let name = text.split_whitespace().nth(1).unwrap_or("/").trim_start_matches('/').to_owned();
-                let body = std::fs::read(folder.join(name)).unwrap_or_default();
-                let status = if body.is_empty() { "404 Not Found" } else { "200 OK" };
-                let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
-                let _ = stream.write_all(&[head.as_bytes(), &body].concat());
-            }
-        });
-        web
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(std::sync::atomic::Ordering::Relaxed)
-    }
 }

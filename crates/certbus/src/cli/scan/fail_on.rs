@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use certbus_scan::observation::Observation;
-use certbus_scan::verdict::{Problem, Verdict};
+use certbus_scan::verdict::{Problem, Revocation, Verdict};
 
 /// One thing that makes a scan end with exit code 10.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,6 +13,8 @@ pub(crate) enum FailOn {
     Untrusted,
     Overdue,
     Revoked,
+    /// No list says whether it is revoked.
+    Unchecked,
     Weak,
     /// A probe that saw no certificate.
     Failed,
@@ -30,6 +32,7 @@ impl FailOn {
             Self::Untrusted => !verdict.trusted,
             Self::Overdue => verdict.overdue,
             Self::Revoked => verdict.problems.contains(&Problem::Revoked),
+            Self::Unchecked => matches!(verdict.revocation, Some(Revocation::Unknown { .. })),
             Self::Weak => {
                 let weak = |one: &Problem| matches!(one, Problem::WeakKey { .. } | Problem::WeakSignature { .. });
                 verdict.problems.iter().any(weak)
@@ -50,6 +53,7 @@ impl FromStr for FailOn {
             "untrusted" => Some(Self::Untrusted),
             "overdue" => Some(Self::Overdue),
             "revoked" => Some(Self::Revoked),
+            "unchecked" => Some(Self::Unchecked),
             "weak" => Some(Self::Weak),
             "failed" => Some(Self::Failed),
             _ => match (text.strip_suffix('%'), text.strip_suffix('d')) {
@@ -59,7 +63,8 @@ impl FromStr for FailOn {
             },
         };
         found.ok_or_else(|| {
-            "write expired, untrusted, overdue, revoked, weak, failed, a part of life as 20%, or days as 30d".into()
+            "write expired, untrusted, overdue, revoked, unchecked, weak, failed, a part of life as 20%, or days as 30d"
+                .into()
         })
     }
 }
@@ -71,6 +76,7 @@ impl fmt::Display for FailOn {
             Self::Untrusted => f.write_str("untrusted"),
             Self::Overdue => f.write_str("overdue"),
             Self::Revoked => f.write_str("revoked"),
+            Self::Unchecked => f.write_str("unchecked"),
             Self::Weak => f.write_str("weak"),
             Self::Failed => f.write_str("failed"),
             Self::Part(part) => write!(f, "less than {}% of life", part * 100.0),

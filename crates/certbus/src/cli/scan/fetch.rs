@@ -1,113 +1,190 @@
-//! What certificates name and a verdict may want: intermediates and revocation lists, fetched over HTTP where it was asked
-//! for, each address once. It asks nobody else, and sends nothing but the request.
+//! What certificates name and a verdict may want: intermediates and revocation lists, fetched where it was asked for, each
+//! address once, many at a time. It asks nobody else, and sends nothing but the request.
 
-use std::cell::OnceCell;
+mod http;
+mod reach;
+
 use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use certbus_core::time::Timestamp;
+use anyhow::{Result, ensure};
+use certbus_scan::failure::Failure;
 use certbus_scan::observation::Observation;
+use certbus_scan::resolve::Resolver;
 use certbus_scan::roots::Roots;
-use certbus_scan::verdict::{self, Extras, Problem, Verdict, links};
-use rustls::pki_types::pem::PemObject;
+use certbus_scan::verdict::{self, Extras, Problem, Revocation, Verdict, certificates, issuer, links, unlinked};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::{now, until_cancelled};
+use reach::Reach;
+
+/// What is fetched, and how.
 pub(super) struct Fetcher {
-    aia: bool,
-    revocation: bool,
-    /// Made when it is first wanted: it reads the platform's roots.
-    client: OnceCell<reqwest::Client>,
-    /// What was fetched, or could not be.
-    known: HashMap<String, Option<Vec<u8>>>,
+    pub(super) aia: bool,
+    pub(super) revocation: bool,
+    /// Whether any address may be asked.
+    pub(super) private: bool,
+    pub(super) resolver: Result<Resolver, Failure>,
+    pub(super) cancel: Arc<AtomicBool>,
+    pub(super) known: Known,
 }
 
+/// What was fetched or is being fetched, by address and for whom.
+#[derive(Default)]
+pub(super) struct Known {
+    answers: Mutex<HashMap<(String, Reach), Answer>>,
+    /// Bytes in all bodies that anybody holds.
+    held: Arc<AtomicUsize>,
+}
+
+type Answer = Arc<OnceCell<Result<Arc<Body>, String>>>;
+
+struct Body {
+    bytes: Vec<u8>,
+    held: Arc<AtomicUsize>,
+}
+
+/// For one address, and for all that one certificate wants.
 const WITHIN: Duration = Duration::from_secs(10);
+const WITHIN_ALL: Duration = Duration::from_secs(20);
 /// Lists of large CAs have some tens of megabytes.
-const LARGEST: usize = 64 * 1024 * 1024;
-/// And all that is kept of them.
-const KEPT: usize = 2 * LARGEST;
-/// A certificate names one list or two; more are not asked for.
+const LARGEST_LIST: usize = 64 * 1024 * 1024;
+const LARGEST_BUNDLE: usize = 256 * 1024;
+/// All that is held of them at a time.
+const MOST_HELD: usize = 2 * LARGEST_LIST;
+/// A certificate names one list or two, and its issuer once or twice; more are not asked for.
 const LISTS: usize = 4;
+const ISSUERS: usize = 2;
 /// Longer chains of missing links are none.
 const LINKS: usize = 4;
 
 impl Fetcher {
-    pub(super) fn new(aia: bool, revocation: bool) -> Self {
-        Self { aia, revocation, client: OnceCell::new(), known: HashMap::new() }
+    /// Whether this verdict may become another by what can be fetched.
+    pub(super) fn is_wanted(&self, verdict: &Verdict) -> bool {
+        self.revocation || (self.aia && lacks_a_link(verdict))
     }
 
     /// The verdict, with what it wants and may have.
-    pub(super) async fn judge(&mut self, seen: &Observation, roots: &Roots, now: Timestamp) -> Option<Verdict> {
+    pub(super) async fn judge(&self, seen: &Observation, verdict: Verdict, roots: &Roots) -> Verdict {
+        let chain = seen.result.as_ref().map_or(&[][..], |found| &found.chain);
+        let (until, reach) = (Instant::now() + WITHIN_ALL, seen.address.map_or(Reach::Public, Reach::of));
+        let judged = |extras: &Extras<'_>| verdict::of(seen, roots, extras, now());
         let mut extras = Extras::default();
-        let mut verdict = verdict::of(seen, roots, &extras, now)?;
-        let chain = seen.result.as_ref().ok().map(|found| &found.chain)?;
-        if self.aia && verdict.problems.iter().any(|one| matches!(one, Problem::MissingIntermediate { .. })) {
-            let mut last = chain.last().cloned();
+        if self.aia && lacks_a_link(&verdict) {
+            let mut below = unlinked(chain).cloned();
             for _ in 0..LINKS {
-                let Some(url) = last.as_ref().and_then(|last| links(last).issuers.into_iter().next()) else { break };
-                last = self.get(&url).await.and_then(certificate);
-                extras.intermediates.extend(last.clone());
+                let Some(link) = below else { break };
+                let found = self.issuers(&link, reach, until, &mut extras.unfetched).await;
+                below = issuer(&link, &found).cloned();
+                extras.intermediates.extend(found);
+                if judged(&extras).is_some_and(|verdict| is_mended(&verdict)) {
+                    break;
+                }
             }
-            verdict = verdict::of(seen, roots, &extras, now)?;
         }
+        let mut lists = Vec::new();
+        let named = chain.first().map(links).unwrap_or_default().crls;
         if self.revocation {
-            for url in chain.first().map(links).unwrap_or_default().crls.into_iter().take(LISTS) {
-                extras.crls.extend(self.get(&url).await.map(CertificateRevocationListDer::from));
+            for url in named.iter().take(LISTS) {
+                match self.get(url, LARGEST_LIST, reach, until).await {
+                    Ok(list) => lists.push(list),
+                    Err(why) => extras.unfetched.push(why),
+                }
             }
-            verdict = verdict::of(seen, roots, &extras, now)?;
-            if extras.crls.is_empty() {
-                let why = "it names no list that could be fetched".to_owned();
-                verdict.revocation = Some(verdict::Revocation::Unknown { why });
-            }
+            extras.crls = lists.iter().map(|list| CertificateRevocationListDer::from(&list.bytes[..])).collect();
         }
-        Some(verdict)
+        let mut verdict = judged(&extras).unwrap_or(verdict);
+        if self.revocation && lists.is_empty() {
+            let why = if named.is_empty() { "the certificate names no list" } else { "no list could be fetched" };
+            verdict.revocation = Some(Revocation::Unknown { why: why.to_owned() });
+        }
+        verdict
     }
 
-    async fn get(&mut self, url: &str) -> Option<Vec<u8>> {
-        if let Some(known) = self.known.get(url) {
-            return known.clone();
+    /// What stands where a certificate says its issuer's is.
+    async fn issuers(
+        &self,
+        of: &CertificateDer<'_>,
+        reach: Reach,
+        until: Instant,
+        unfetched: &mut Vec<String>,
+    ) -> Vec<CertificateDer<'static>> {
+        for url in links(of).issuers.iter().take(ISSUERS) {
+            match self.get(url, LARGEST_BUNDLE, reach, until).await.map(|body| certificates(&body.bytes)) {
+                Ok(found) if found.is_empty() => unfetched.push(format!("{url}: no certificate is there")),
+                Ok(found) => return found,
+                Err(why) => unfetched.push(why),
+            }
         }
-        let fetched = self.fetch(url).await;
-        if let Err(error) = &fetched {
-            tracing::warn!("{url}: {error:#}");
-        }
-        let fetched = fetched.ok();
-        let kept: usize = self.known.values().flatten().map(Vec::len).sum();
-        if kept + fetched.as_ref().map_or(0, Vec::len) > KEPT {
-            self.known.clear();
-        }
-        self.known.insert(url.to_owned(), fetched.clone());
-        fetched
+        Vec::new()
     }
 
-    async fn fetch(&self, url: &str) -> Result<Vec<u8>> {
-        if self.client.get().is_none() {
-            let client = reqwest::Client::builder()
-                .timeout(WITHIN)
-                // Who names an address is not let lead to another one.
-                .redirect(reqwest::redirect::Policy::none())
-                .user_agent("certbus-scan")
-                .build()?;
-            self.client.get_or_init(|| client);
-        }
-        let client = self.client.get().context("no HTTP client")?;
-        let mut answer = client.get(url).send().await?.error_for_status()?;
-        anyhow::ensure!(answer.status().is_success(), "HTTP {}", answer.status());
-        let mut body = Vec::new();
-        while let Some(part) = answer.chunk().await? {
-            body.extend_from_slice(&part);
-            anyhow::ensure!(body.len() <= LARGEST, "more than 64 MB");
-        }
-        Ok(body)
+    /// What stands at an address; who asks for the same waits for the same answer.
+    async fn get(&self, url: &str, largest: usize, reach: Reach, until: Instant) -> Result<Arc<Body>, String> {
+        let answer = self.known.answer(url, reach);
+        let fetched = answer.get_or_init(async || {
+            let fetched = timeout(WITHIN, self.fetch(url, largest, reach)).await;
+            fetched.map_err(|_| format!("no answer within {WITHIN:?}"))?.map_err(|error| format!("{error:#}"))
+        });
+        let why = match until_cancelled(&self.cancel, timeout_at(until, fetched)).await {
+            Some(Ok(Ok(body))) => return Ok(body.clone()),
+            Some(Ok(Err(why))) => why.clone(),
+            Some(Err(_)) => format!("no answer within {WITHIN_ALL:?}"),
+            None => "interrupted".to_owned(),
+        };
+        Err(format!("{url}: {why}"))
+    }
+
+    async fn fetch(&self, url: &str, largest: usize, reach: Reach) -> Result<Arc<Body>> {
+        let mut body = Body { bytes: Vec::new(), held: self.known.held.clone() };
+        let refuse = |address: IpAddr| {
+            let its = Reach::of(address);
+            let admitted = reach.admits(address) || (self.private && its != Reach::Nowhere);
+            (!admitted).then(|| format!("{address} is {}, and the node's is not; see --fetch-private", its.told()))
+        };
+        let take = |part: &[u8]| {
+            body.held.fetch_add(part.len(), Ordering::Relaxed);
+            body.bytes.extend_from_slice(part);
+            ensure!(body.bytes.len() <= largest, "more than {largest} bytes");
+            if self.known.held.load(Ordering::Relaxed) > MOST_HELD {
+                self.known.forget();
+            }
+            ensure!(self.known.held.load(Ordering::Relaxed) <= MOST_HELD, "too much is fetched at the same time");
+            Ok(())
+        };
+        http::get(url, &self.resolver, refuse, take).await?;
+        Ok(Arc::new(body))
     }
 }
 
-/// DER, as RFC 5280 wants it, or PEM, as some serve it.
-fn certificate(body: Vec<u8>) -> Option<CertificateDer<'static>> {
-    if body.starts_with(b"-----") {
-        CertificateDer::from_pem_slice(&body).ok()
-    } else {
-        Some(CertificateDer::from(body))
+impl Known {
+    fn answer(&self, url: &str, reach: Reach) -> Answer {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.entry((url.to_owned(), reach)).or_default().clone()
     }
+
+    /// Lets go of what nobody uses.
+    fn forget(&self) {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
+}
+
+fn lacks_a_link(verdict: &Verdict) -> bool {
+    let lacks = |one: &Problem| matches!(one, Problem::MissingIntermediate { .. } | Problem::UntrustedRoot { .. });
+    verdict.problems.iter().any(lacks)
+}
+
+fn is_mended(verdict: &Verdict) -> bool {
+    verdict.problems.iter().any(|one| matches!(one, Problem::MissingIntermediate { mends: Some(true), .. }))
 }

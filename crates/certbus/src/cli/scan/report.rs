@@ -1,4 +1,4 @@
-//! What a scan prints: JSON lines as they come, or a table in blocks, and what it all came to.
+//! What a scan prints: JSON lines as they come, or a table that grows soon after, and what it all came to.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::IsTerminal;
@@ -9,20 +9,25 @@ use certbus_scan::failure::{Failure, Phase};
 use certbus_scan::found::{Found, Proof};
 use certbus_scan::observation::Observation;
 use certbus_scan::offer::Version;
-use certbus_scan::verdict::Verdict;
+use certbus_scan::verdict::{Revocation, Verdict};
 use indicatif::ProgressBar;
 use serde::Serialize;
+use tokio::time::Instant;
 
-use crate::cli::output;
+use crate::cli::output::{self, Columns};
 
 pub(super) struct Report {
     json: bool,
     versions: bool,
+    each_key: bool,
     bar: ProgressBar,
     /// JSON lines that are not printed yet.
-    lines: String,
-    /// Rows of the next block, and whether there is nobody to tell of.
+    lines: Vec<u8>,
+    /// Rows that are not printed yet, and whether there is nobody to tell of.
     rows: Vec<(bool, Vec<String>)>,
+    /// When the first of them came.
+    since: Option<Instant>,
+    columns: Columns,
     /// Nodes of which some versions are still out, where each version is asked for by itself.
     partial: HashMap<Node, Partial>,
     /// Addresses of a large scan where nobody is: counted, not listed.
@@ -53,21 +58,25 @@ struct Line<'a> {
     verdict: Option<&'a Verdict>,
 }
 
-/// Rows of one table: more are printed in the next, so that memory stays bounded.
+/// Rows that are printed together: so that columns fit, as many as come soon after each other, but not for ever.
 const BLOCK: usize = 500;
+const SOON: Duration = Duration::from_millis(300);
 /// Of scans up to this size everything is listed.
 const FEW: u64 = 64;
 const HEADING: [&str; 7] = ["target", "node", "certificate for", "key", "tls", "left", "verdict"];
 
 impl Report {
-    pub(super) fn new(json: bool, versions: bool, bar: ProgressBar) -> Self {
+    pub(super) fn new(json: bool, versions: bool, each_key: bool, bar: ProgressBar) -> Self {
         let (rows, partial, failed) = (Vec::new(), HashMap::new(), BTreeMap::new());
         Self {
             json,
             versions,
+            each_key,
             bar,
-            lines: String::new(),
+            lines: Vec::new(),
             rows,
+            since: None,
+            columns: Columns::new(&HEADING),
             partial,
             unlisted: 0,
             found: 0,
@@ -87,8 +96,10 @@ impl Report {
         self.problems += usize::from(verdict.as_ref().is_some_and(|verdict| !verdict.problems.is_empty()));
         if self.json {
             let line = Line { seen: &seen, verdict: verdict.as_ref() };
-            self.lines += &serde_json::to_string(&line).unwrap_or_default();
-            self.lines.push('\n');
+            // Writing to memory does not fail, and neither do these types.
+            if serde_json::to_writer(&mut self.lines, &line).is_ok() {
+                self.lines.push(b'\n');
+            }
         } else if self.versions {
             self.join(seen, verdict);
         } else {
@@ -100,8 +111,16 @@ impl Report {
     /// Prints the JSON lines so far, at once.
     pub(super) fn flush(&mut self) {
         if !self.lines.is_empty() {
-            self.bar.suspend(|| output::line(self.lines.trim_end()));
+            self.bar.suspend(|| output::lines(&self.lines));
             self.lines.clear();
+        }
+    }
+
+    /// Comes when rows have waited long enough for others.
+    pub(super) async fn due(&self) {
+        match self.since {
+            Some(since) => tokio::time::sleep_until(since + SOON).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -130,8 +149,8 @@ impl Report {
     }
 
     fn join(&mut self, seen: Observation, verdict: Option<Verdict>) {
-        let asked = |word| seen.offer.signature_algorithms.iter().any(|algorithm| algorithm.starts_with(word));
-        let node = (seen.host.to_string(), seen.address, seen.port, asked("ecdsa"), asked("rsa"));
+        let (ecdsa, rsa) = asked(&seen);
+        let node = (seen.host.to_string(), seen.address, seen.port, ecdsa, rsa);
         let partial = self.partial.entry(node.clone()).or_insert(Partial { missing: 4, ..Partial::default() });
         partial.missing -= 1;
         partial.spoken.extend(seen.result.as_ref().ok().map(|found| found.version));
@@ -160,16 +179,28 @@ impl Report {
         let node = seen.address.map(|address| address.to_string()).filter(|address| *address != *seen.host);
         let [names, key, left, told] = match &seen.result {
             Ok(found) => of_found(found, verdict),
-            Err(failure) => [String::new(), String::new(), String::new(), failed(failure)],
+            Err(failure) => [String::new(), self.asked_for(seen), String::new(), failed(failure)],
         };
         let row = vec![target, node.unwrap_or_default(), names, key, spoken, left, told];
         self.rows.push((is_nobody(seen), row));
+        self.since = self.since.or(Some(Instant::now()));
         if self.rows.len() >= BLOCK {
             self.print();
         }
     }
 
-    fn print(&mut self) {
+    /// Where each kind of key is asked for by itself: which one was not seen.
+    fn asked_for(&self, seen: &Observation) -> String {
+        match asked(seen) {
+            (true, false) if self.each_key => "no ECDSA".into(),
+            (false, true) if self.each_key => "no RSA".into(),
+            _ => String::new(),
+        }
+    }
+
+    /// Prints the rows so far.
+    pub(super) fn print(&mut self) {
+        self.since = None;
         let mut rows = std::mem::take(&mut self.rows);
         if self.bar.length().is_some_and(|length| length > FEW) {
             let all = rows.len();
@@ -178,9 +209,15 @@ impl Report {
         }
         if !rows.is_empty() {
             let rows = rows.into_iter().map(|(_, row)| row).collect();
-            self.bar.suspend(|| output::table(&HEADING, rows));
+            self.bar.suspend(|| self.columns.print(rows));
         }
     }
+}
+
+/// Whether ECDSA and whether RSA was offered.
+fn asked(seen: &Observation) -> (bool, bool) {
+    let asked = |word| seen.offer.signature_algorithms.iter().any(|algorithm| algorithm.starts_with(word));
+    (asked("ecdsa"), asked("rsa"))
 }
 
 /// Who scans a network wants to see who is there. What was named is always listed.
@@ -202,12 +239,20 @@ fn of_found(found: &Found, verdict: Option<&Verdict>) -> [String; 4] {
         [first, rest @ ..] => format!("{first} and {} more", rest.len()),
     };
     let problems: Vec<_> = verdict.problems.iter().map(ToString::to_string).collect();
+    let is_unchecked = matches!(verdict.revocation, Some(Revocation::Unknown { .. })) && !verdict.overdue;
     let mut told = match problems.as_slice() {
+        [] if is_unchecked => "! trusted".to_owned(),
         [] if verdict.overdue => "! trusted, overdue".to_owned(),
         [] => "✓ trusted".to_owned(),
         _ if verdict.trusted => format!("! trusted, {}", problems.join(", ")),
         _ => format!("✗ {}", problems.join(", ")),
     };
+    if let Some(Revocation::Unknown { why }) = &verdict.revocation {
+        told = format!("{told}, revocation unchecked: {why}");
+    }
+    if !verdict.unfetched.is_empty() {
+        told = format!("{told} (not fetched: {})", verdict.unfetched.join("; "));
+    }
     if found.proof > Proof::Presented {
         told = format!("{told}, {}", found.proof);
     }

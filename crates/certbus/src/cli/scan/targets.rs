@@ -2,27 +2,26 @@
 //! A line that is no target is told with its place, and the others go on.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
-use std::time::Duration;
+use std::sync::mpsc::TrySendError;
 
 use anyhow::{Context, Result};
 use certbus_core::name::DnsName;
-use certbus_scan::Target;
 use certbus_scan::failure::Failure;
 use certbus_scan::observation::Observation;
 use certbus_scan::offer::{Hello, Keys, Version};
 use certbus_scan::resolve::Resolver;
 use certbus_scan::spec::{Hosts, Spec};
 use certbus_scan::starttls::Starttls;
+use certbus_scan::{Feed, Target};
 use indicatif::ProgressBar;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 
-use super::{Before, Sni, now};
+use super::{Before, Sni, now, until_cancelled};
 use crate::cli::output;
 
 /// What was written, line by line, each with its place.
@@ -33,8 +32,10 @@ enum Source {
     Reader(String, Box<dyn BufRead + Send>),
 }
 
-/// How often it is looked whether the scan is cancelled.
-const LOOK_FOR_CANCEL: std::time::Duration = std::time::Duration::from_millis(100);
+/// No target is longer, whatever comment follows it.
+const LONGEST_LINE: u64 = 64 * 1024;
+/// Lines that are read ahead.
+const LINES: usize = 256;
 
 /// Names looked up at a time.
 const LOOK_UPS: usize = 128;
@@ -58,32 +59,42 @@ impl Lines {
         arguments.iter().map(open).collect::<Result<_>>().map(Self)
     }
 
-    /// Each target with the words for its place. Empty lines and comments are passed over.
-    fn each(self) -> impl Iterator<Item = (String, std::io::Result<String>)> + Send {
+    /// Each target with the words for its place, or what is wrong there. Empty lines and comments are passed over.
+    fn each(self) -> impl Iterator<Item = (String, Result<String, String>)> + Send {
         self.0.into_iter().flat_map(|source| -> Box<dyn Iterator<Item = _> + Send> {
             match source {
                 Source::Argument(text) => Box::new(std::iter::once((String::new(), Ok(text)))),
-                Source::Reader(name, reader) => {
-                    // A reader that fails otherwise than by a line of wrong bytes fails for ever.
-                    let mut failed = false;
-                    let lines = reader.lines().take_while(move |line| {
-                        let again = failed;
-                        failed |= line.as_ref().is_err_and(|error| error.kind() != std::io::ErrorKind::InvalidData);
-                        !again
-                    });
+                Source::Reader(name, mut reader) => {
+                    let mut broken = false;
+                    let lines = std::iter::from_fn(move || if broken { None } else { line(&mut reader, &mut broken) });
                     Box::new(lines.enumerate().filter_map(move |(number, line)| {
-                        let place = format!("{name}, line {}: ", number + 1);
-                        match line {
-                            Ok(line) => {
-                                let text = line.split('#').next().unwrap_or_default().trim();
-                                (!text.is_empty()).then(|| (place, Ok(text.to_owned())))
-                            }
-                            Err(error) => Some((place, Err(error))),
-                        }
+                        let text = line.map(|line| line.split('#').next().unwrap_or_default().trim().to_owned());
+                        let is_target = text.as_ref().map_or(true, |text| !text.is_empty());
+                        is_target.then(|| (format!("{name}, line {}: ", number + 1), text))
                     }))
                 }
             }
         })
+    }
+}
+
+/// The next line, or what is wrong with it; None at the end. `broken`: the reader failed, and will again.
+fn line(reader: &mut impl BufRead, broken: &mut bool) -> Option<Result<String, String>> {
+    let mut bytes = Vec::new();
+    let read = reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes).and_then(|count| {
+        let is_cut = count as u64 == LONGEST_LINE && !bytes.ends_with(b"\n");
+        if is_cut { reader.skip_until(b'\n').map(|_| None) } else { Ok(Some(count)) }
+    });
+    match read {
+        Ok(Some(0)) => None,
+        Ok(Some(_)) => {
+            Some(String::from_utf8(bytes).map_err(|_| "it is not text in UTF-8; write a name or an address".into()))
+        }
+        Ok(None) => Some(Err(format!("it is longer than {LONGEST_LINE} bytes; write one target a line"))),
+        Err(error) => {
+            *broken = true;
+            Some(Err(error.to_string()))
+        }
     }
 }
 
@@ -109,7 +120,7 @@ pub(super) struct Feeder {
     pub(super) port: u16,
     pub(super) hellos: Vec<Hello>,
     pub(super) resolver: Result<Resolver, Failure>,
-    pub(super) targets: SyncSender<Target>,
+    pub(super) targets: Feed,
     pub(super) failed: Sender<Observation>,
     pub(super) bar: ProgressBar,
     pub(super) cancel: Arc<AtomicBool>,
@@ -118,51 +129,38 @@ pub(super) struct Feeder {
 impl Feeder {
     /// Feeds everything. Returns how many lines were no targets.
     pub(super) async fn feed(self, lines: Lines) -> usize {
-        let (send, mut specs) = tokio::sync::mpsc::channel(64);
+        let (send, mut read) = tokio::sync::mpsc::channel(LINES);
         // Standard input may keep its reader waiting for ever.
         std::thread::spawn(move || lines.each().try_for_each(|line| send.blocking_send(line)));
+        let mut some = Vec::with_capacity(LINES);
         let mut bad = 0;
         let mut look_ups = JoinSet::new();
-        while let Some((place, line)) = self.until_cancelled(specs.recv()).await.flatten() {
-            let spec = line
-                .map_err(|error| error.to_string())
-                .and_then(|line| Spec::parse(&line).map_err(|error| error.to_string()));
-            match spec {
-                Ok(spec) => {
-                    self.bar.inc_length(spec.count() * self.hellos.len() as u64);
-                    while look_ups.len() >= LOOK_UPS {
-                        look_ups.join_next().await;
+        while until_cancelled(&self.cancel, read.recv_many(&mut some, LINES)).await.is_some_and(|count| count > 0) {
+            for (place, line) in some.drain(..) {
+                match line.and_then(|line| Spec::parse(&line).map_err(|error| error.to_string())) {
+                    Ok(spec) => self.spec(spec, &mut look_ups).await,
+                    Err(error) => {
+                        bad += 1;
+                        self.bar.suspend(|| output::error(&format!("{place}{error}")));
                     }
-                    let feeder = self.clone();
-                    match &spec.hosts {
-                        Hosts::Name(name) => {
-                            let name = name.clone();
-                            look_ups.spawn(async move { feeder.name(&spec, &name).await });
-                        }
-                        Hosts::Addresses(..) => feeder.addresses(&spec).await,
-                    }
-                }
-                Err(error) => {
-                    bad += 1;
-                    self.bar.suspend(|| output::error(&format!("{place}{error}")));
                 }
             }
         }
-        while self.until_cancelled(look_ups.join_next()).await.flatten().is_some() {}
+        while until_cancelled(&self.cancel, look_ups.join_next()).await.flatten().is_some() {}
         look_ups.abort_all();
         bad
     }
 
-    /// What comes, unless the scan is cancelled first.
-    async fn until_cancelled<T>(&self, coming: impl Future<Output = T>) -> Option<T> {
-        let mut coming = std::pin::pin!(coming);
-        while !self.cancel.load(Ordering::Relaxed) {
-            tokio::select! {
-                come = &mut coming => return Some(come),
-                () = tokio::time::sleep(LOOK_FOR_CANCEL) => {}
+    async fn spec(&self, spec: Spec, look_ups: &mut JoinSet<()>) {
+        self.bar.inc_length(spec.count() * self.hellos.len() as u64);
+        let Hosts::Name(name) = &spec.hosts else { return self.addresses(&spec).await };
+        while look_ups.len() >= LOOK_UPS {
+            if until_cancelled(&self.cancel, look_ups.join_next()).await.is_none() {
+                return;
             }
         }
-        None
+        let (feeder, name) = (self.clone(), name.clone());
+        look_ups.spawn(async move { feeder.name(&spec, &name).await });
     }
 
     async fn name(&self, spec: &Spec, name: &DnsName) {
@@ -227,7 +225,7 @@ impl Feeder {
                 Err(TrySendError::Full(back)) => target = back,
                 Ok(()) | Err(TrySendError::Disconnected(_)) => return,
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(Feed::FULL).await;
         }
     }
 
