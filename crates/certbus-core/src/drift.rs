@@ -42,6 +42,37 @@ pub fn worst(nodes: impl IntoIterator<Item = Serves>) -> Option<Serves> {
     nodes.into_iter().max()
 }
 
+/// Which nodes serve the version last offered, and which do not, in one line. None: no node is known.
+pub fn sentence(nodes: &[(&str, Serves)]) -> Option<String> {
+    let of = |which: Serves| nodes.iter().filter(move |(_, serves)| *serves == which).map(|(node, _)| *node);
+    let (all, current) = (nodes.len(), of(Serves::Current).count());
+    let mut line = match (all, current) {
+        (0, _) => return None,
+        (1, 1) => "served by its only node".to_owned(),
+        (_, current) if current == all => format!("served by all {all} nodes"),
+        (_, current) => format!("served by {current} of {all} nodes"),
+    };
+    for (which, one, many) in [
+        (Serves::OlderVersion, "still has the old one", "still have the old one"),
+        (Serves::Another, "has another certificate", "have another certificate"),
+    ] {
+        let behind: Vec<&str> = of(which).collect();
+        match behind.as_slice() {
+            [] => {}
+            [node] => line.push_str(&format!("; node {node} {one}")),
+            some => {
+                let (first, rest) = some.split_at(some.len().min(SPELT));
+                let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+                line.push_str(&format!("; nodes {}{more} {many}", first.join(", ")));
+            }
+        }
+    }
+    Some(line)
+}
+
+/// Nodes that are named in a line; the others are counted.
+const SPELT: usize = 5;
+
 impl Serves {
     /// As it is stored and shown.
     pub const fn as_str(self) -> &'static str {
@@ -88,6 +119,23 @@ mod tests {
         assert_eq!(serves(&versions(false), Some(3)), Some(Serves::Current), "offered to some, and they serve it");
         assert_eq!(serves(&versions(true), None), Some(Serves::Another));
         assert_eq!(serves(&[Version { order: 1, offered: false }], None), None, "nothing to serve yet");
+    }
+
+    #[test]
+    fn a_line_says_who_serves_the_new_version_and_names_who_does_not() {
+        let (new, old) = (Serves::Current, Serves::OlderVersion);
+        let said = |nodes: &[(&str, Serves)]| sentence(nodes).unwrap();
+        assert_eq!(
+            said(&[("10.2.0.4", new), ("10.2.0.5", new), ("10.2.0.6", new), ("10.2.0.7", old)]),
+            "served by 3 of 4 nodes; node 10.2.0.7 still has the old one"
+        );
+        assert_eq!(said(&[("a", new), ("b", new)]), "served by all 2 nodes");
+        assert_eq!(
+            said(&[("a", old), ("b", old), ("c", Serves::Another)]),
+            "served by 0 of 3 nodes; nodes a, b still have the old one; node c has another certificate"
+        );
+        assert_eq!(said(&[("n", old); 7]).matches(" n").count() - 1, 5, "and 2 more");
+        assert_eq!(sentence(&[]), None);
     }
 
     #[test]

@@ -139,6 +139,18 @@ impl Store {
         self.read(&mut connection, id).await
     }
 
+    /// The endpoint that is this, if it is here.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn endpoint_of(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
+        let mut connection = self.readers().acquire().await.map_err(|e| self.fault(&e))?;
+        match self.find(&mut connection, key).await? {
+            Some((id, _)) => self.read(&mut connection, id).await,
+            None => Ok(None),
+        }
+    }
+
     /// The endpoints that a person means: by number, by what they are, by name, or all of a host.
     ///
     /// # Errors

@@ -161,7 +161,7 @@ impl Store {
         let fault = |e: sqlx::Error| self.fault(&e);
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT endpoint.id, endpoint.name, site, address, node.certificate, fingerprint, served_first, served_last,
-                 failure || coalesce(': ' || why, '')
+                 coalesce(why, failure)
              FROM endpoint JOIN node ON node.endpoint = endpoint.id AND gone_at IS NULL
              LEFT JOIN certificate ON certificate.id = node.certificate
              WHERE managed = ? ORDER BY endpoint.name, endpoint.id, address, site",

@@ -74,14 +74,26 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`]; then nothing of it is stored.
     pub async fn record(&self, polls: &[Poll]) -> Result<Recorded, StoreError> {
+        self.record_these(polls, true).await
+    }
+
+    /// As [`Store::record`], of polls that did not ask every node: none is taken to be gone.
+    ///
+    /// # Errors
+    /// As [`Store::record`].
+    pub async fn record_partly(&self, polls: &[Poll]) -> Result<Recorded, StoreError> {
+        self.record_these(polls, false).await
+    }
+
+    async fn record_these(&self, polls: &[Poll], whole: bool) -> Result<Recorded, StoreError> {
         let mut write = self.begin().await?;
-        let recorded = record(&mut write, polls).await.map_err(|e| self.fault(&e))?;
+        let recorded = record(&mut write, polls, whole).await.map_err(|e| self.fault(&e))?;
         self.commit(write).await?;
         Ok(recorded)
     }
 }
 
-async fn record(write: &mut SqliteConnection, polls: &[Poll]) -> Result<Recorded, sqlx::Error> {
+async fn record(write: &mut SqliteConnection, polls: &[Poll], whole: bool) -> Result<Recorded, sqlx::Error> {
     let endpoints: BTreeSet<i64> = polls.iter().map(|poll| poll.endpoint).collect();
     let endpoints = serde_json::to_string(&endpoints).unwrap_or_default();
     let known: Vec<i64> = sqlx::query_scalar("SELECT id FROM endpoint WHERE id IN (SELECT value FROM json_each(?))")
@@ -134,7 +146,7 @@ async fn record(write: &mut SqliteConnection, polls: &[Poll]) -> Result<Recorded
             }
         }
         // Nodes that the name no longer leads to: a name that led nowhere says nothing of them.
-        if !found.is_empty() && !found.contains("") {
+        if whole && !found.is_empty() && !found.contains("") {
             let left = nodes.iter_mut().filter(|((endpoint, site, address, _), _)| {
                 *endpoint == poll.endpoint && *site == poll.site && !found.contains(address.as_str())
             });

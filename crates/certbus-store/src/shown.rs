@@ -133,7 +133,7 @@ impl Store {
                  WHERE n.endpoint = ? ORDER BY address, site LIMIT ?"
             ),
             "SELECT site, address, method, failing_first AS first, failing_last AS last, failing_times AS times,
-             failure || coalesce(': ' || why, '') AS failure, 1 AS still, gone_at
+             coalesce(why, failure) AS failure, 1 AS still, gone_at
              FROM node n JOIN look ON look.id = n.look WHERE n.endpoint = ? AND failure IS NOT NULL LIMIT ?"
                 .to_owned(),
             format!(
@@ -141,7 +141,7 @@ impl Store {
                  NULL AS gone_at, {BRIEF} FROM association n JOIN look ON look.id = n.look
                  JOIN certificate c ON c.id = n.certificate WHERE n.endpoint = ? ORDER BY first_seen DESC LIMIT ?"
             ),
-            "SELECT site, address, method, first, last, times, failure || ': ' || why AS failure, 0 AS still, NULL AS gone_at
+            "SELECT site, address, method, first, last, times, CASE why WHEN '' THEN failure ELSE why END AS failure, 0 AS still, NULL AS gone_at
              FROM outage n JOIN look ON look.id = n.look WHERE n.endpoint = ? ORDER BY first DESC LIMIT ?"
                 .to_owned(),
         ];
