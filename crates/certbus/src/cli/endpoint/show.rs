@@ -102,14 +102,7 @@ fn cells(stay: &Stay, now: certbus_core::time::Timestamp) -> Vec<String> {
         ],
         None => {
             let why = stay.failure.clone().unwrap_or_default();
-            vec![
-                place,
-                format!("failing, {} times", stay.times),
-                String::new(),
-                why,
-                stay.first.to_string(),
-                stay.last.to_string(),
-            ]
+            vec![place, times(stay), String::new(), why, stay.first.to_string(), stay.last.to_string()]
         }
     }
 }
@@ -150,4 +143,8 @@ pub(super) async fn polled(store: &Store, poll: &Poll, name: &str, as_json: bool
         }
     }
     Ok(())
+}
+
+fn times(stay: &Stay) -> String {
+    if stay.times == 1 { "failed once".to_owned() } else { format!("failed {} times", stay.times) }
 }
