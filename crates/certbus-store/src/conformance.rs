@@ -2,7 +2,6 @@
 //! one test of each behaviour.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
     missing_docs,

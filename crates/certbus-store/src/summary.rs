@@ -235,7 +235,12 @@ async fn managed(
 
 async fn set_tokens(write: &mut SqliteConnection, id: i64, certificates: &BTreeSet<i64>) -> Result<(), sqlx::Error> {
     let row = sqlx::query("SELECT name, host, sni FROM endpoint WHERE id = ?").bind(id).fetch_one(&mut *write).await?;
-    let texts: [String; 3] = [row.try_get("name")?, row.try_get("host")?, row.try_get("sni")?];
+    let mut texts: [String; 3] = [row.try_get("name")?, row.try_get("host")?, row.try_get("sni")?];
+    let [name, host, _] = &mut texts;
+    // A name that nobody gave is the host with its port.
+    if name.contains(host.as_str()) {
+        name.clear();
+    }
     let mut tokens = search::tokens(texts.iter().map(String::as_str));
     for certificate in certificates {
         let known: Vec<String> = sqlx::query_scalar("SELECT token FROM token WHERE kind = 'c' AND id = ?")

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use certbus_core::certificate::Facts;
 use certbus_core::endpoint::{Endpoint, Written};
 use certbus_core::id::Hash;
 
@@ -425,6 +424,8 @@ pub async fn a_role_is_one_processs_until_its_time_is_over(engine: &Engine) {
 /// A certificate of the suite is what it says.
 #[cfg(test)]
 mod tests {
+    use certbus_core::certificate::Facts;
+
     use super::*;
 
     #[test]

@@ -31,9 +31,6 @@ pub(super) fn person() -> Actor {
     Actor { name: "ada".into(), source: "cli".into() }
 }
 
-/// A certificate's DER: for these names, by this issuer, with this life.
-pub type Maker = dyn Fn(&str, &str, Timestamp, Duration) -> Vec<u8> + Send + Sync;
-
 /// A certificate for `names` (separated by spaces) by `issuer`, from `start` on for `life`. It parses, and nobody trusts it.
 pub fn certificate(names: &str, issuer: &str, start: Timestamp, life: Duration) -> Vec<u8> {
     let time = |at: Timestamp| {

@@ -381,7 +381,8 @@ fn an_inventory_that_is_newer_damaged_or_no_database_is_named_and_made_no_worse(
     assert_eq!(shop.run_with_input(&["endpoint", "import", "-"], &csv).code, 0);
     let file = shop.data().join("inventory.db");
     // All of it in the one file.
-    let checkpoint = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('PRAGMA wal_checkpoint(TRUNCATE)').fetchall()";
+    let checkpoint =
+        "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('PRAGMA wal_checkpoint(TRUNCATE)').fetchall()";
     assert!(Command::new("python3").args(["-c", checkpoint]).arg(&file).status().unwrap().success());
     let good = std::fs::read(&file).unwrap();
     let put = |bytes: &[u8]| {

@@ -1,1 +1,0 @@
-//! A file that is of a newer program, damaged, no database, on a full disk.
