@@ -7,6 +7,7 @@ mod challenges;
 pub mod check;
 pub mod check_in;
 pub mod clock;
+pub mod inventory;
 pub mod issue;
 pub mod issuers;
 pub mod issuing;

@@ -1,11 +1,13 @@
 //! The command line: what can be said, and which file does it.
 
 mod agent;
+mod audit;
 mod cert;
 mod check;
 mod conf;
 mod demo;
 mod doctor;
+mod endpoint;
 mod example_server;
 pub(crate) mod exit;
 mod export;
@@ -17,6 +19,8 @@ mod renew;
 mod scan;
 mod serve;
 mod stream;
+mod task;
+mod worker;
 
 use std::path::PathBuf;
 
@@ -93,6 +97,18 @@ enum Command {
     Agent(agent::Agent),
     /// See which certificates servers really present. Needs no settings, no log and no root.
     Scan(Box<scan::Scan>),
+    /// What is watched: servers that are polled for their certificates.
+    #[command(subcommand)]
+    Endpoint(endpoint::EndpointCommand),
+    /// Make the polls that are due at this site, for as long as it runs.
+    Worker(worker::Worker),
+    /// Ask for the polls that are due, for as long as it runs.
+    Scheduler(worker::Scheduler),
+    /// Work that waits, is under way, or was given up.
+    #[command(subcommand)]
+    Task(task::TaskCommand),
+    /// The audit trail: who changed what, when, from where.
+    Audit(audit::Audit),
     /// An HTTPS server that serves managed certificates: a model for your own.
     ExampleServer(example_server::ExampleServer),
     /// Print a completion script for a shell.
@@ -125,6 +141,11 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Serve(serve) => serve.run(&settings()?).await,
         Command::Agent(agent) => agent.run(&settings()?).await,
         Command::Scan(scan) => scan.run().await,
+        Command::Endpoint(command) => command.run(&settings()?).await,
+        Command::Worker(worker) => worker.run(&settings()?).await,
+        Command::Scheduler(scheduler) => scheduler.run(&settings()?).await,
+        Command::Task(command) => command.run(&settings()?).await,
+        Command::Audit(audit) => audit.run(&settings()?).await,
         Command::ExampleServer(server) => server.run(&settings()?).await,
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();

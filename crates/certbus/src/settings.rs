@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use certbus_agent::{Target, TargetSettings};
 use certbus_core::chain::Pin;
+use certbus_core::endpoint::{USUAL_SITE, Word};
 use certbus_manager::LocalSolvers;
 use certbus_manager::issuing::{ISSUING_KEYS, without_values};
 use serde::Deserialize;
@@ -22,6 +23,7 @@ pub(crate) struct File {
     trust: Vec<Pin>,
     http01: Http01Section,
     exec: ExecSection,
+    inventory: InventorySection,
     target: Vec<toml::Spanned<TargetSettings>>,
 }
 
@@ -50,6 +52,13 @@ struct Http01Section {
 #[serde(deny_unknown_fields, default)]
 struct ExecSection {
     dns01: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct InventorySection {
+    url: Option<String>,
+    site: Option<Word>,
 }
 
 /// Settings with every default filled in.
@@ -147,14 +156,26 @@ impl Settings {
 
     /// The place of the log: a path, for SQLite.
     pub(crate) fn log_path(&self) -> Result<PathBuf> {
-        let Some(url) = &self.file.log.url else {
-            return Ok(self.data.join("log.db"));
-        };
+        self.sqlite_path("log", self.file.log.url.as_deref(), "log.db")
+    }
+
+    /// The place of the inventory: a path, for SQLite.
+    pub(crate) fn inventory_path(&self) -> Result<PathBuf> {
+        self.sqlite_path("inventory", self.file.inventory.url.as_deref(), "inventory.db")
+    }
+
+    /// From where this machine polls.
+    pub(crate) fn site(&self) -> &str {
+        self.file.inventory.site.as_ref().map_or(USUAL_SITE, Word::as_str)
+    }
+
+    fn sqlite_path(&self, section: &str, url: Option<&str>, usual: &str) -> Result<PathBuf> {
+        let Some(url) = url else { return Ok(self.data.join(usual)) };
         let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
         match path {
             Some(path) if !path.is_empty() => Ok(self.under_data(Path::new(path))),
             _ => bail!(Mistake::new(format!(
-                "settings {}: log.url is `{}`; write sqlite:/path/to/log.db",
+                "settings {}: {section}.url is `{}`; write sqlite:/path/to/{usual}",
                 self.path.display(),
                 url.split('@').next_back().unwrap_or_default()
             ))),

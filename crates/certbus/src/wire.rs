@@ -11,6 +11,7 @@ use certbus_client::Client;
 use certbus_core::chain::Pin;
 use certbus_core::identity::{Identity, Role};
 use certbus_manager::{Manager, Stream, Tenant};
+use certbus_store::Store;
 
 use crate::cli::exit::{Missing, Mistake};
 use crate::settings::Settings;
@@ -39,6 +40,13 @@ pub(crate) async fn manager(settings: &Settings) -> Result<Manager> {
     check_tenant(&identity, settings)?;
     let tenant = tenant(settings, identity.pin.into_iter().collect(), false).await?;
     Ok(Manager::open(tenant, identity, "cli").await?)
+}
+
+/// The inventory of the settings, made if it is not there.
+pub(crate) async fn inventory(settings: &Settings) -> Result<Store> {
+    let path = settings.inventory_path()?;
+    make_folder(path.parent().unwrap_or(Path::new(".")))?;
+    Ok(Store::open(&path).await?)
 }
 
 /// The client of the settings, serving what `folder` holds and following the log in the background. A log that cannot be

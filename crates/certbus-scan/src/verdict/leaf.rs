@@ -1,10 +1,10 @@
 //! What a leaf says of itself (RFC 5280), and what is weak in a chain. It asks nobody whether that is true.
 
+use certbus_core::certificate::{key_words, signature_words, spelt};
 use certbus_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
-use x509_parser::public_key::PublicKey;
 
 use super::Problem;
 use rustls::pki_types::CertificateDer;
@@ -63,8 +63,8 @@ impl Leaf {
             names,
             not_before: Timestamp::from_seconds(validity.not_before.timestamp()),
             not_after: Timestamp::from_seconds(validity.not_after.timestamp()),
-            key: key(&certificate).0,
-            signature: signature(&certificate),
+            key: key_words(&certificate).0,
+            signature: signature_words(&certificate),
             client_auth: usage.as_ref().is_some_and(|usage| usage.value.client_auth),
             server_auth: may(usage.as_ref().is_some_and(|usage| usage.value.server_auth)),
             digital_signature: key_usage.is_none_or(|usage| usage.value.digital_signature()),
@@ -133,71 +133,17 @@ pub(super) fn weaknesses(chain: &[CertificateDer<'_>]) -> Vec<Problem> {
     for der in chain {
         let Ok((_, certificate)) = X509Certificate::from_der(der) else { continue };
         let whose = certificate.subject();
-        let (name, is_weak) = key(&certificate);
+        let (name, is_weak) = key_words(&certificate);
         if is_weak {
             weak.push(Problem::WeakKey { what: format!("{name} of {whose}") });
         }
-        let signature = signature(&certificate);
+        let signature = signature_words(&certificate);
         let forgeable = ["md2", "md4", "md5", "sha1"].iter().any(|old| signature.to_ascii_lowercase().contains(old));
         if forgeable && certificate.subject() != certificate.issuer() {
             weak.push(Problem::WeakSignature { what: format!("{signature} on {whose}") });
         }
     }
     weak
-}
-
-/// A public key in words, and whether it is weak (NIST SP 800-57: less than 112 bits of strength).
-fn key(certificate: &X509Certificate<'_>) -> (String, bool) {
-    let info = certificate.public_key();
-    let oid = info.algorithm.algorithm.to_id_string();
-    match info.parsed() {
-        Ok(PublicKey::RSA(key)) => (format!("RSA {}", key.key_size()), key.key_size() < 2048),
-        Ok(PublicKey::EC(point)) => match point.key_size() {
-            size @ (256 | 384) => (format!("P-{size}"), false),
-            // 66 bytes hold 521 bits.
-            528 | 521 => ("P-521".into(), false),
-            size => (format!("EC {size}"), size < 224),
-        },
-        Ok(PublicKey::DSA(_)) => ("DSA".into(), true),
-        _ => match oid.as_str() {
-            "1.3.101.112" => ("Ed25519".into(), false),
-            "1.3.101.113" => ("Ed448".into(), false),
-            _ => (oid, false),
-        },
-    }
-}
-
-fn signature(certificate: &X509Certificate<'_>) -> String {
-    let oid = certificate.signature_algorithm.algorithm.to_id_string();
-    let name = match oid.as_str() {
-        "1.2.840.113549.1.1.2" => "md2WithRSAEncryption",
-        "1.2.840.113549.1.1.4" => "md5WithRSAEncryption",
-        "1.2.840.113549.1.1.5" => "sha1WithRSAEncryption",
-        "1.2.840.113549.1.1.10" => "rsassaPss",
-        "1.2.840.113549.1.1.11" => "sha256WithRSAEncryption",
-        "1.2.840.113549.1.1.12" => "sha384WithRSAEncryption",
-        "1.2.840.113549.1.1.13" => "sha512WithRSAEncryption",
-        "1.2.840.10040.4.3" => "dsaWithSha1",
-        "1.2.840.10045.4.1" => "ecdsa-with-SHA1",
-        "1.2.840.10045.4.3.2" => "ecdsa-with-SHA256",
-        "1.2.840.10045.4.3.3" => "ecdsa-with-SHA384",
-        "1.2.840.10045.4.3.4" => "ecdsa-with-SHA512",
-        "1.3.101.112" => "Ed25519",
-        "1.3.101.113" => "Ed448",
-        _ => &oid,
-    };
-    name.to_owned()
-}
-
-fn spelt(name: &GeneralName<'_>) -> Option<String> {
-    match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => {
-            let four = <[u8; 4]>::try_from(*bytes).map(std::net::IpAddr::from);
-            four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(std::net::IpAddr::from)).ok().map(|ip| ip.to_string())
-        }
-        _ => None,
-    }
 }
 
 fn url(name: &GeneralName<'_>) -> Option<String> {

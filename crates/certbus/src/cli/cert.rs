@@ -1,6 +1,7 @@
 //! Managed certificates: make, list, show, renew, remove, export.
 
 use anyhow::{Result, bail};
+use certbus_core::drift;
 use certbus_core::event::CertificateRequested;
 use certbus_core::id::CertificateId;
 use certbus_core::name::NameSet;
@@ -8,8 +9,10 @@ use certbus_core::plan;
 use certbus_core::time::Timestamp;
 use certbus_core::x509::ParsedChain;
 use certbus_manager::Issuers;
+use certbus_manager::inventory::projector::Projector;
 use certbus_manager::issue::Outcome;
 use certbus_manager::{Manager, View, clock};
+use certbus_store::issued::ServedAt;
 use clap::Subcommand;
 use serde::Serialize;
 
@@ -82,7 +85,7 @@ impl Cert {
             Self::Mk(mk) => mk.run(settings).await,
             Self::Ls { json } => list(&wire::manager(settings).await?, json).await,
             Self::Cat { id, json } => show(&wire::manager(settings).await?, id, json).await,
-            Self::Explain { id, json } => explain(&wire::manager(settings).await?, id, json).await,
+            Self::Explain { id, json } => explain(settings, id, json).await,
             Self::Check(check) => check.run(settings).await,
             Self::Renewable(renewable) => renewable.run(settings).await,
             Self::Renew(renew) => renew.run(settings).await,
@@ -200,15 +203,22 @@ async fn show(manager: &Manager, id: CertificateId, json: bool) -> Result<()> {
     Ok(())
 }
 
-async fn explain(manager: &Manager, id: CertificateId, json: bool) -> Result<()> {
+async fn explain(settings: &Settings, id: CertificateId, json: bool) -> Result<()> {
+    let manager = &wire::manager(settings).await?;
     let story = manager.story(id).await?;
     if story.is_empty() {
         bail!(Missing::new(format!("the log never heard of a certificate {id}; `certbus cert ls` lists them")));
     }
+    let served = served_at(settings, manager, id).await.unwrap_or_else(|error| {
+        output::remark(format!("where it is served is not known: {error:#}"));
+        Vec::new()
+    });
     if json {
         story.iter().for_each(output::json);
+        served.iter().for_each(|node| output::json(&serde_json::json!({ "kind": "served_at", "node": node })));
         return Ok(());
     }
+    let offered = story.iter().rev().find(|told| told.kind == "CertificateOffered").map(|told| told.at);
     let next = manager.next_step(id, &manager.settings().await?).await?;
     let view = manager.view().await?;
     if let Some(request) = view.work.request(id) {
@@ -220,10 +230,26 @@ async fn explain(manager: &Manager, id: CertificateId, json: bool) -> Result<()>
     drop(view);
     let rows = story.into_iter().map(|told| vec![told.at.to_string(), told.actor, told.what]).collect();
     output::table(&["when", "who", "what"], rows);
+    let nodes: Vec<_> = served.iter().filter_map(|node| Some((node.address.as_str(), node.serves?))).collect();
+    match (drift::sentence(&nodes), offered) {
+        (Some(line), Some(offered)) => output::line(format!("offered {offered}, {line}")),
+        (None, Some(_)) => output::line("no endpoint that is watched has it; `certbus endpoint add NAME` watches one"),
+        _ => {}
+    }
     if let Some(next) = next {
         output::line(format!("next: {next}"));
     }
     Ok(())
+}
+
+/// Every node that is watched and has to do with a certificate. An inventory that nobody made knows of none.
+async fn served_at(settings: &Settings, manager: &Manager, id: CertificateId) -> Result<Vec<ServedAt>> {
+    if !settings.inventory_path()?.exists() {
+        return Ok(Vec::new());
+    }
+    let store = wire::inventory(settings).await?;
+    Projector::new(manager.tenant().clone(), store.clone()).catch_up().await?;
+    Ok(store.served_at(&settings.tenant, id).await?)
 }
 
 async fn remove(settings: &Settings, id: CertificateId, yes: bool) -> Result<()> {

@@ -7,20 +7,27 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use certbus_client::Client;
+use certbus_core::drift;
+use certbus_core::endpoint::{Endpoint, USUAL_SITE, Written};
 use certbus_core::event::CertificateRequested;
 use certbus_core::id::{CertificateId, Fingerprint};
 use certbus_core::identity::Role;
 use certbus_core::name::DnsName;
 use certbus_core::spec::{Challenge, KeyType};
 use certbus_manager::Issuers;
+use certbus_manager::inventory::poller::Poller;
+use certbus_manager::inventory::projector::Projector;
 use certbus_manager::issue::on_demand;
 use certbus_manager::{LocalSolvers, Manager, clock};
+use certbus_store::Store;
 use clap::Args;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex;
 
+use super::audit::actor;
 use super::{example_server, init, output};
 use crate::settings::{Overrides, Settings};
 use crate::wire;
@@ -124,6 +131,14 @@ impl Demo {
             }),
         );
 
+        let watch = Watch::begin(&settings, &manager, address).await?;
+        watch.poll().await?;
+        story.tell(
+            "observed",
+            &format!("registered {address} as an endpoint and polled it: it serves version {}", short(first)),
+            serde_json::json!({ "endpoint": watch.endpoint, "fingerprint": watch.served().await? }),
+        );
+
         let renewal = Instant::now();
         let second = issue(&manager, id).await?;
         let issued = renewal.elapsed();
@@ -137,6 +152,14 @@ impl Demo {
                 (renewal.elapsed() - issued).as_millis()
             ),
             serde_json::json!({ "fingerprint": second }),
+        );
+
+        watch.poll().await?;
+        let (change, line) = watch.change(id).await?;
+        story.tell(
+            "replaced",
+            &format!("polled it again: {change}; the new version is {line}"),
+            serde_json::json!({ "endpoint": watch.endpoint, "fingerprint": watch.served().await?, "change": change }),
         );
 
         self.without_a_log(&story, &settings, &client, &roots_file, second).await?;
@@ -183,6 +206,50 @@ impl Demo {
             serde_json::json!({ "fingerprint": expected, "batch": cursor.seq }),
         );
         Ok(())
+    }
+}
+
+/// The demo's own server, watched.
+struct Watch {
+    store: Store,
+    projector: Mutex<Projector>,
+    endpoint: i64,
+    key: Endpoint,
+}
+
+impl Watch {
+    async fn begin(settings: &Settings, manager: &Manager, server: SocketAddr) -> Result<Self> {
+        let store = wire::inventory(settings).await?;
+        let written = Written { host: Some(server.to_string()), sni: Some(NAME.into()), ..Written::default() };
+        let key = Endpoint::parse(&written).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+        let endpoint = store.add_endpoint(&key, &actor(), clock::now()).await?;
+        let projector = Mutex::new(Projector::new(manager.tenant().clone(), store.clone()));
+        Ok(Self { store, projector, endpoint, key })
+    }
+
+    async fn poll(&self) -> Result<()> {
+        self.projector.lock().await.catch_up().await?;
+        let polls = Poller::new(USUAL_SITE).poll(&[(self.endpoint, self.key.clone())], clock::now()).await;
+        self.store.record(&polls).await?;
+        Ok(())
+    }
+
+    async fn served(&self) -> Result<Option<Fingerprint>> {
+        let timeline = self.store.timeline(self.endpoint, 10).await?;
+        Ok(timeline.into_iter().find(|stay| stay.still).and_then(|stay| Some(stay.certificate?.fingerprint)))
+    }
+
+    /// The last change of the endpoint's history, and who serves what was issued.
+    async fn change(&self, id: CertificateId) -> Result<(String, String)> {
+        let changes = self.store.changes(Some(self.endpoint), None, 1).await?;
+        let last = changes.first().context("the poll saw no change")?;
+        let (Some(before), Some(after)) = (last.before, last.after) else {
+            bail!("the poll saw `{}`, and a replaced certificate was expected", last.kind);
+        };
+        let served = self.store.served_at("default", id).await?;
+        let nodes: Vec<_> = served.iter().filter_map(|node| Some((node.address.as_str(), node.serves?))).collect();
+        let line = drift::sentence(&nodes).context("nobody is known to serve it")?;
+        Ok((format!("{} {} by {}", short(before), last.kind, short(after)), line))
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use certbus_manager::ManageError;
+use certbus_store::StoreError;
 
 /// For `certbus exit-codes`.
 pub(crate) const CODES: &str = "\
@@ -77,6 +78,11 @@ fn code(error: &anyhow::Error) -> u8 {
         }
         if cause.is::<Found>() {
             return 10;
+        }
+        match cause.downcast_ref::<StoreError>() {
+            Some(StoreError::NotFound { .. }) => return 3,
+            Some(StoreError::Duplicate { .. } | StoreError::Changed { .. }) => return 2,
+            _ => {}
         }
         match cause.downcast_ref::<ManageError>() {
             Some(ManageError::UnknownCertificate(_)) => return 3,

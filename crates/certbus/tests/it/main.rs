@@ -19,6 +19,8 @@ mod demo;
 #[cfg(test)]
 mod httpreq;
 #[cfg(test)]
+mod inventory;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod kills;

@@ -1,0 +1,166 @@
+//! Asks endpoints for their certificates: every node of each, as the prober does it, with its result in the inventory's
+//! words. It stores nothing.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use certbus_core::endpoint::{Endpoint, Host, Key};
+use certbus_core::name::DnsName;
+use certbus_core::starttls::Starttls;
+use certbus_core::time::Timestamp;
+use certbus_scan::failure::Failure;
+use certbus_scan::found::Proof;
+use certbus_scan::observation::Observation;
+use certbus_scan::offer::Hello;
+use certbus_scan::resolve::Resolver;
+use certbus_scan::ways::Learnt;
+use certbus_scan::{Options, Target, feed, scan};
+use certbus_store::observations::{Failed, Look, Poll};
+use futures::StreamExt;
+
+/// Names looked up at a time.
+const LOOK_UPS: usize = 64;
+
+/// How long one may take.
+const LOOK_UP: Duration = Duration::from_secs(5);
+
+/// Makes polls from one site. What it learns of servers it knows the next time.
+#[derive(Clone)]
+pub struct Poller {
+    site: String,
+    resolver: Result<Resolver, Failure>,
+    options: Options,
+    learnt: Arc<Mutex<Learnt>>,
+}
+
+/// What tells the answers of one endpoint from another's.
+type Asked = (SocketAddr, Option<DnsName>, Option<Starttls>);
+
+impl Poller {
+    /// From `site`, with this machine's resolver.
+    pub fn new(site: &str) -> Self {
+        let options = Options { proof: Proof::Signed, ..Options::default() };
+        Self { site: site.to_owned(), resolver: Resolver::system(LOOK_UP), options, learnt: Arc::default() }
+    }
+
+    /// Polls endpoints; each begins at `now`. What a node answers to one endpoint it answers to all that ask the same.
+    pub async fn poll(&self, endpoints: &[(i64, Endpoint)], now: Timestamp) -> Vec<Poll> {
+        let look_ups: Vec<_> =
+            endpoints.iter().map(|(id, endpoint)| self.clone().look_up(*id, endpoint.key.clone())).collect();
+        let nodes: Vec<_> = futures::stream::iter(look_ups).buffer_unordered(LOOK_UPS).collect().await;
+        let mut polls: HashMap<i64, Poll> = HashMap::new();
+        let mut asked: HashMap<Asked, Vec<i64>> = HashMap::new();
+        for (id, key, nodes) in nodes {
+            let poll =
+                polls.entry(id).or_insert(Poll { endpoint: id, site: self.site.clone(), at: now, looks: Vec::new() });
+            match nodes {
+                Err(failure) => poll.looks.push(look(None, "dns", Err(&failure))),
+                Ok(addresses) => {
+                    for address in addresses {
+                        let place = (SocketAddr::new(address, key.port), key.asked_for().cloned(), key.starttls);
+                        asked.entry(place).or_default().push(id);
+                    }
+                }
+            }
+        }
+        let targets: Vec<Target> = asked
+            .keys()
+            .map(|(address, name, starttls)| Target {
+                host: name.as_ref().map_or_else(|| address.ip().to_string(), ToString::to_string).into(),
+                address: address.ip(),
+                port: address.port(),
+                server_name: name.clone(),
+                starttls: *starttls,
+                hello: Hello::ANY,
+            })
+            .collect();
+        for observation in self.scan(targets).await {
+            let Some(address) = observation.address else { continue };
+            let place =
+                (SocketAddr::new(address, observation.port), observation.server_name.clone(), observation.starttls);
+            for id in asked.get(&place).into_iter().flatten() {
+                if let Some(poll) = polls.get_mut(id) {
+                    poll.looks.push(seen(address, &observation));
+                }
+            }
+        }
+        let mut polls: Vec<Poll> = polls.into_values().filter(|poll| !poll.looks.is_empty()).collect();
+        polls.sort_by_key(|poll| poll.endpoint);
+        polls
+    }
+
+    async fn look_up(self, id: i64, key: Key) -> (i64, Key, Result<Vec<IpAddr>, Failure>) {
+        let nodes = match (&key.host, &self.resolver) {
+            (Host::Address(address), _) => Ok(vec![*address]),
+            (Host::Name(name), Ok(resolver)) => resolver.nodes(name).await,
+            (Host::Name(_), Err(failure)) => Err(failure.clone()),
+        };
+        (id, key, nodes)
+    }
+
+    /// The engine blocks, so it has a thread of its own; if nobody waits for it any more it ends.
+    async fn scan(&self, targets: Vec<Target>) -> Vec<Observation> {
+        let (options, learnt) = (self.options, self.learnt.clone());
+        let cancel = Arc::new(AtomicBool::new(false));
+        let ends = Cancelled(cancel.clone());
+        let scanned = tokio::task::spawn_blocking(move || {
+            let (feed, receive) = match feed(targets.len().max(1)) {
+                Ok(both) => both,
+                Err(error) => {
+                    tracing::error!("no poll can be made: {error}");
+                    return Vec::new();
+                }
+            };
+            for target in targets {
+                let _ = feed.send(target);
+            }
+            drop(feed);
+            let mut known = learnt.lock().map(|mut learnt| std::mem::take(&mut *learnt)).unwrap_or_default();
+            let mut found = Vec::new();
+            if let Err(error) = scan(receive, &options, &mut known, &cancel, |observation| found.push(observation)) {
+                tracing::error!("no poll can be made: {error}");
+            }
+            if let Ok(mut learnt) = learnt.lock() {
+                *learnt = known;
+            }
+            found
+        });
+        let found = scanned.await.unwrap_or_default();
+        drop(ends);
+        found
+    }
+}
+
+struct Cancelled(Arc<AtomicBool>);
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// An observation in the inventory's words.
+pub fn seen(address: IpAddr, observation: &Observation) -> Look {
+    let offered = observation.offer.versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let look_word = match observation.method {
+        certbus_scan::observation::Look::Quick => "quick",
+        certbus_scan::observation::Look::Full => "full",
+    };
+    let method = format!("{look_word} {offered}");
+    let chain = observation.result.as_ref().map(|found| found.chain.iter().map(|one| one.to_vec()).collect());
+    look(Some(address), &method, chain)
+}
+
+fn look(address: Option<IpAddr>, method: &str, outcome: Result<Vec<Vec<u8>>, &Failure>) -> Look {
+    let outcome = outcome.map_err(|failure| Failed { kind: kind(failure), why: failure.to_string() });
+    Look { address, method: method.to_owned(), outcome }
+}
+
+/// The word of a failure, as its JSON has it.
+fn kind(failure: &Failure) -> String {
+    let json = serde_json::to_value(failure).unwrap_or_default();
+    json.get("kind").and_then(|kind| kind.as_str()).unwrap_or("unknown").to_owned()
+}

@@ -1,0 +1,196 @@
+//! The figures of the inventory, each beside its goal: `ci/bench inventory`. And a generator of inventories of any size, with
+//! a year of history: `ci/bench inventory-data NUMBER FILE`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a measurement: a failure here is a failed measurement"
+)]
+
+mod generate;
+mod week;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use certbus_core::time::Timestamp;
+use certbus_store::observations::{Look, Poll};
+use certbus_store::{Query, State, Store};
+use generate::{certificate_of, host, now};
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let number = |at: usize, usual: usize| words.get(at).map_or(usual, |word| word.replace('_', "").parse().unwrap());
+    match words.first().map(String::as_str) {
+        Some("data") => runtime.block_on(generate::inventory(number(1, 1000), Path::new(&words[2]))),
+        Some("observations") => runtime.block_on(observations(number(1, 100_000))),
+        Some("listings") => runtime.block_on(listings(number(1, 1_000_000))),
+        Some("week") => runtime.block_on(week::week(number(1, 1_000_000), number(2, 168))),
+        // `cargo test --all-targets` comes here too.
+        _ => println!("name one: data NUMBER FILE, observations, listings, week NUMBER HOURS"),
+    }
+}
+
+/// An inventory of this size, made once and kept.
+async fn made(count: usize) -> PathBuf {
+    let file = cache().join(format!("inventory-{count}.db"));
+    if !file.exists() {
+        let begun = Instant::now();
+        let half = file.with_extension("half");
+        let _ = std::fs::remove_file(&half);
+        generate::inventory(count, &half).await;
+        std::fs::rename(&half, &file).unwrap();
+        let size = std::fs::metadata(&file).unwrap().len() as f64 / 1e6;
+        println!("made {count} endpoints with a year of history: {:.0} s, {size:.0} MB", begun.elapsed().as_secs_f64());
+    }
+    file
+}
+
+/// A copy that may be written to.
+async fn copy(count: usize) -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir_in(cache()).unwrap();
+    let file = folder.path().join("inventory.db");
+    std::fs::copy(made(count).await, &file).unwrap();
+    let store = Store::open(&file).await.unwrap();
+    (folder, store)
+}
+
+/// Polls of these endpoints at a time at which each serves what it did.
+fn polls(endpoints: impl Iterator<Item = usize>, at: Timestamp) -> Vec<Poll> {
+    let poll = |number: usize| {
+        let look = Look {
+            address: Some(generate::address(number).parse().unwrap()),
+            method: "quick 1.3 1.2 1.1 1.0".into(),
+            outcome: Ok(vec![certificate_of(number, generate::RENEWALS)]),
+        };
+        Poll { endpoint: number as i64 + 1, site: "default".into(), at, looks: vec![look] }
+    };
+    endpoints.map(poll).collect()
+}
+
+/// Observations a second, with two readers that list and search without a pause.
+async fn observations(count: usize) {
+    let (_folder, store) = copy(count).await;
+    println!("Observations stored, {count} endpoints with a year of history:");
+    let mut rates = Vec::new();
+    for readers in [0, 2] {
+        let reading: Vec<_> = (0..readers)
+            .map(|reader| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    for turn in reader.. {
+                        let query = Query { search: host(turn * 7919 % count), limit: 50, ..Query::default() };
+                        store.endpoints(&query, now()).await.unwrap();
+                        store.endpoints(&Query { limit: 50, ..Query::default() }, now()).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        let (mut stored, mut spent, mut turn) = (0, Duration::ZERO, 0_usize);
+        while spent < Duration::from_secs(10) {
+            // As polls come: spread over all endpoints.
+            let at = now().plus(Duration::from_secs(60 * (turn as u64 + 1 + 100_000 * readers as u64)));
+            let batch = polls((0..1024).map(|n| (n * 977 + turn * 1024) % count), at);
+            let begun = Instant::now();
+            let recorded = store.record(&batch).await.unwrap();
+            spent += begun.elapsed();
+            stored += recorded.looks;
+            turn += 1;
+        }
+        reading.iter().for_each(tokio::task::JoinHandle::abort);
+        let rate = stored as f64 / spent.as_secs_f64();
+        println!("  {readers} readers at work: {rate:.0} a second");
+        rates.push(rate);
+    }
+    goal("observations a second with readers at work", rates[1], "", rates[1] >= 20_000.0, "≥ 20,000");
+}
+
+/// p99 of what pages read, at 1,000 endpoints and at more.
+async fn listings(most: usize) {
+    let mut first: Vec<f64> = Vec::new();
+    for count in [1_000, 100_000, 1_000_000].into_iter().filter(|count| *count <= most) {
+        let store = Store::open(&made(count).await).await.unwrap();
+        println!("{count} endpoints with a year of history, p99 of 500:");
+        for (at, (what, times)) in reads(&store, count).await.into_iter().enumerate() {
+            let p99 = percentile(times, 0.99);
+            let ratio = first.get(at).map(|first| p99 / first);
+            first.extend((first.len() == at).then_some(p99));
+            let against = ratio.map_or_else(String::new, |ratio| format!(", {ratio:.2} of that at 1,000"));
+            let met = if p99 < 10.0 && ratio.is_none_or(|ratio| ratio <= 1.3) { "met" } else { "NOT MET" };
+            println!("  {what}: {p99:.2} ms{against} (goal < 10 ms, ≤ 1.3): {met}");
+        }
+    }
+}
+
+/// A query, of a number that goes through all endpoints.
+type Asked = dyn Fn(usize) -> Query;
+
+async fn reads(store: &Store, count: usize) -> Vec<(&'static str, Vec<f64>)> {
+    let page = |query: Query| Query { limit: 50, ..query };
+    let search = |text: String| page(Query { search: text, ..Query::default() });
+    let mut all = Vec::new();
+    let kinds: [(&str, Box<Asked>); 8] = [
+        ("list, the first page", Box::new(|_| page(Query::default()))),
+        (
+            "list, a page in the middle",
+            Box::new(|n| page(Query { after: Some(format!("t{}:443|0", host(n))), ..Query::default() })),
+        ),
+        ("list of what is overdue", Box::new(|_| page(Query { state: Some(State::Overdue), ..Query::default() }))),
+        ("list of what fails", Box::new(|_| page(Query { state: Some(State::Failing), ..Query::default() }))),
+        ("list by tag", Box::new(|_| page(Query { tag: Some("eu".into()), ..Query::default() }))),
+        ("search of one host", Box::new(move |n| search(host(n)))),
+        ("search of what all have", Box::new(move |_| search("example".into()))),
+        ("search of two words", Box::new(move |n| search(format!("shop-{} r3", n / 10)))),
+    ];
+    for (what, query) in kinds {
+        let mut times = Vec::new();
+        for turn in 0..500 {
+            let query = query(turn * 7919 % count);
+            let begun = Instant::now();
+            let page = store.endpoints(&query, now()).await.unwrap();
+            times.push(begun.elapsed().as_secs_f64() * 1e3);
+            assert!(!page.rows.is_empty(), "{what}");
+        }
+        all.push((what, times));
+    }
+    let mut times = Vec::new();
+    for turn in 0..500 {
+        let id = (turn * 7919 % count) as i64 + 1;
+        let begun = Instant::now();
+        store.endpoint(id).await.unwrap().unwrap();
+        let stays = store.timeline(id, 20).await.unwrap();
+        let changes = store.changes(Some(id), None, 20).await.unwrap();
+        times.push(begun.elapsed().as_secs_f64() * 1e3);
+        assert!(stays.len() > 5 && changes.len() > 5);
+    }
+    all.push(("show", times));
+    let mut times = Vec::new();
+    for _ in 0..500 {
+        let begun = Instant::now();
+        let counts = store.counts().await.unwrap();
+        counts.expiries(now(), 90);
+        times.push(begun.elapsed().as_secs_f64() * 1e3);
+    }
+    all.push(("counts and expiries", times));
+    all
+}
+
+pub(crate) fn percentile(mut times: Vec<f64>, share: f64) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[((times.len() - 1) as f64 * share).round() as usize]
+}
+
+/// A real disk, as the other figures use.
+pub(crate) fn cache() -> PathBuf {
+    let var = |name| std::env::var_os(name).map(PathBuf::from);
+    let base = var("CERTBUS_CACHE").or_else(|| Some(var("XDG_CACHE_HOME")?.join("certbus-ci")));
+    let cache = base.unwrap_or_else(|| var("HOME").unwrap().join(".cache/certbus-ci")).join("bench");
+    std::fs::create_dir_all(&cache).unwrap();
+    cache
+}
+
+/// A figure with its goal, and whether it is met.
+pub(crate) fn goal(what: &str, figure: f64, unit: &str, met: bool, goal: &str) {
+    let met = if met { "met" } else { "NOT MET" };
+    println!("  {what}: {figure:.1}{unit} (goal {goal}): {met}");
+}

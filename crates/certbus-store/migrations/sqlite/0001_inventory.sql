@@ -1,0 +1,170 @@
+-- Times are milliseconds since 1970, days are counted from then. An empty text means that there is none.
+
+CREATE TABLE endpoint (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    host TEXT NOT NULL,
+    port INTEGER NOT NULL,
+    sni TEXT NOT NULL,
+    starttls TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    active INTEGER NOT NULL,
+    every INTEGER,                 -- seconds; NULL: as often as usual
+    revision INTEGER NOT NULL,     -- counts its edits
+    added_at INTEGER NOT NULL,
+    asked TEXT NOT NULL,           -- the name that its certificate has to be for
+    parent TEXT NOT NULL,          -- that name without its first label: what a wildcard answers for
+    -- What its nodes came to, for listings; kept by whatever changes it.
+    certificate INTEGER,           -- of those it serves the first to expire
+    expires_at INTEGER,
+    overdue_at INTEGER,
+    failing_since INTEGER,
+    managed TEXT,                  -- tenant/id of the managed certificate that is for it
+    serves TEXT,                   -- current, older-version, another
+    UNIQUE (host, port, sni, starttls)
+);
+CREATE INDEX endpoint_name ON endpoint (name, id);
+CREATE INDEX endpoint_owner ON endpoint (owner, id) WHERE owner <> '';
+CREATE INDEX endpoint_asked ON endpoint (asked);
+CREATE INDEX endpoint_parent ON endpoint (parent);
+CREATE INDEX endpoint_expires ON endpoint (expires_at, id) WHERE expires_at IS NOT NULL;
+CREATE INDEX endpoint_overdue ON endpoint (overdue_at, id) WHERE overdue_at IS NOT NULL;
+CREATE INDEX endpoint_failing ON endpoint (failing_since, id) WHERE failing_since IS NOT NULL;
+CREATE INDEX endpoint_serves ON endpoint (serves, id) WHERE serves IS NOT NULL;
+CREATE INDEX endpoint_managed ON endpoint (managed, id) WHERE managed IS NOT NULL;
+CREATE INDEX endpoint_paused ON endpoint (id) WHERE active = 0;
+
+CREATE TABLE endpoint_tag (
+    tag TEXT NOT NULL, endpoint INTEGER NOT NULL, PRIMARY KEY (tag, endpoint)
+) WITHOUT ROWID;
+CREATE INDEX endpoint_tag_endpoint ON endpoint_tag (endpoint);
+
+-- When an endpoint is polled next, from each of its sites.
+CREATE TABLE schedule (
+    endpoint INTEGER NOT NULL, site TEXT NOT NULL, next_at INTEGER NOT NULL, PRIMARY KEY (endpoint, site)
+) WITHOUT ROWID;
+CREATE INDEX schedule_next ON schedule (site, next_at);
+
+CREATE TABLE certificate (
+    id INTEGER PRIMARY KEY,
+    fingerprint BLOB NOT NULL UNIQUE,
+    der BLOB NOT NULL,
+    subject TEXT NOT NULL,
+    issuer TEXT NOT NULL,
+    serial TEXT NOT NULL,
+    names TEXT NOT NULL,
+    not_before INTEGER NOT NULL,
+    not_after INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    signature TEXT NOT NULL,
+    spki BLOB NOT NULL,
+    added_at INTEGER NOT NULL
+);
+CREATE INDEX certificate_expires ON certificate (not_after, id);
+CREATE INDEX certificate_serial ON certificate (serial);
+CREATE INDEX certificate_spki ON certificate (spki);
+
+-- How a node was looked at: like is compared with like.
+CREATE TABLE look (id INTEGER PRIMARY KEY, method TEXT NOT NULL UNIQUE);
+
+-- A node as it was last seen: from one site, in one way.
+CREATE TABLE node (
+    endpoint INTEGER NOT NULL,
+    site TEXT NOT NULL,
+    address TEXT NOT NULL,         -- empty: the name led nowhere
+    look INTEGER NOT NULL,
+    certificate INTEGER,           -- it was last seen with
+    chain TEXT NOT NULL,           -- what came after the leaf, ids in order
+    served_first INTEGER, served_last INTEGER, served_times INTEGER NOT NULL,
+    failure TEXT, why TEXT,        -- why the last polls failed: kind, and the words of the last
+    failing_first INTEGER, failing_last INTEGER, failing_times INTEGER NOT NULL,
+    asked_at INTEGER NOT NULL,
+    gone_at INTEGER,
+    PRIMARY KEY (endpoint, site, address, look)
+) WITHOUT ROWID;
+CREATE INDEX node_certificate ON node (certificate, endpoint) WHERE certificate IS NOT NULL;
+
+-- What a node served before.
+CREATE TABLE association (
+    endpoint INTEGER NOT NULL, site TEXT NOT NULL, address TEXT NOT NULL, look INTEGER NOT NULL,
+    certificate INTEGER NOT NULL,
+    first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL, times INTEGER NOT NULL,
+    replaced_at INTEGER NOT NULL,
+    PRIMARY KEY (endpoint, site, address, look, first_seen)
+) WITHOUT ROWID;
+CREATE INDEX association_certificate ON association (certificate, endpoint);
+
+-- Why polls of a node failed before.
+CREATE TABLE outage (
+    endpoint INTEGER NOT NULL, site TEXT NOT NULL, address TEXT NOT NULL, look INTEGER NOT NULL,
+    first INTEGER NOT NULL, last INTEGER NOT NULL, times INTEGER NOT NULL, failure TEXT NOT NULL, why TEXT NOT NULL,
+    PRIMARY KEY (endpoint, site, address, look, first)
+) WITHOUT ROWID;
+
+CREATE TABLE change (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    endpoint INTEGER NOT NULL, site TEXT NOT NULL, address TEXT NOT NULL, look INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    before INTEGER, after INTEGER, -- certificates
+    why TEXT NOT NULL
+);
+CREATE INDEX change_at ON change (at, id);
+CREATE INDEX change_endpoint ON change (endpoint, at, id);
+
+-- Every label of a name with what follows it, and every word: found by prefix. Of endpoints (`e`) and certificates (`c`).
+CREATE TABLE token (
+    kind TEXT NOT NULL, token TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (kind, token, id)
+) WITHOUT ROWID;
+CREATE INDEX token_of ON token (kind, id, token);
+
+-- How many endpoints serve a certificate of this first and last day.
+CREATE TABLE life (
+    first_day INTEGER NOT NULL, last_day INTEGER NOT NULL, endpoints INTEGER NOT NULL, PRIMARY KEY (first_day, last_day)
+) WITHOUT ROWID;
+CREATE TABLE tally (what TEXT NOT NULL PRIMARY KEY, endpoints INTEGER NOT NULL) WITHOUT ROWID;
+
+-- What was issued here: the log, as far as `projection` says.
+CREATE TABLE projection (tenant TEXT NOT NULL PRIMARY KEY, seq INTEGER NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE managed (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, names TEXT NOT NULL, PRIMARY KEY (tenant, id)
+) WITHOUT ROWID;
+CREATE TABLE managed_name (
+    name TEXT NOT NULL, tenant TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (name, tenant, id)
+) WITHOUT ROWID;
+CREATE INDEX managed_name_of ON managed_name (tenant, id);
+CREATE TABLE version (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, certificate INTEGER NOT NULL,
+    place INTEGER NOT NULL,        -- on the log: later is newer
+    reason TEXT NOT NULL,
+    obtained_at INTEGER NOT NULL,
+    offered_at INTEGER,
+    PRIMARY KEY (tenant, id, certificate)
+) WITHOUT ROWID;
+CREATE INDEX version_certificate ON version (certificate);
+
+CREATE TABLE task (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    lane TEXT NOT NULL,            -- who does it: `poll/SITE`, `alert` …
+    key TEXT UNIQUE,               -- no two tasks that wait have one key
+    body TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    ready_at INTEGER NOT NULL,     -- not before; while it is leased, when the lease ends
+    lease INTEGER NOT NULL,        -- counts its leases
+    dead_at INTEGER,
+    why TEXT NOT NULL,
+    added_at INTEGER NOT NULL
+);
+CREATE INDEX task_ready ON task (lane, ready_at, id) WHERE dead_at IS NULL;
+CREATE INDEX task_dead ON task (dead_at, id) WHERE dead_at IS NOT NULL;
+
+-- Which process has a part that only one needs to play.
+CREATE TABLE role (role TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    actor TEXT NOT NULL, source TEXT NOT NULL,
+    action TEXT NOT NULL, subject TEXT NOT NULL, detail TEXT NOT NULL
+);
+CREATE INDEX audit_subject ON audit (subject, id);

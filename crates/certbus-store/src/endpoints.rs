@@ -1,0 +1,378 @@
+//! Endpoints: registered, edited, removed. Each with its line in the audit trail, in one transaction.
+
+use std::collections::BTreeSet;
+
+use certbus_core::endpoint::{Endpoint, Key, Word};
+use certbus_core::time::{Span, Timestamp};
+use serde::Serialize;
+use sqlx::{Row, Sqlite, SqliteConnection, Transaction};
+
+use crate::audit::{Actor, note};
+use crate::error::StoreError;
+use crate::search::{self, Kind};
+use crate::sqlite::Store;
+use crate::summary::{self, Tallies};
+
+/// An endpoint as it is stored.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stored {
+    /// Its number.
+    pub id: i64,
+    /// What a person said of it.
+    #[serde(flatten)]
+    pub endpoint: Endpoint,
+    /// How often it was edited: an edit is of what its author has seen.
+    pub revision: i64,
+    /// Since when it is here.
+    pub added_at: Timestamp,
+}
+
+/// What became of one endpoint of many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is new.
+    Added(i64),
+    /// It was there, and is edited.
+    Edited(i64),
+    /// It was there, and is the same.
+    Same(i64),
+}
+
+impl Store {
+    /// Registers an endpoint; it is polled for the first time at `now`.
+    ///
+    /// # Errors
+    /// [`StoreError::Duplicate`], [`StoreError::Unavailable`].
+    pub async fn add_endpoint(&self, endpoint: &Endpoint, actor: &Actor, now: Timestamp) -> Result<i64, StoreError> {
+        let mut write = self.begin().await?;
+        if let Some((id, name)) = self.find(&mut write, &endpoint.key).await? {
+            return Err(StoreError::Duplicate { key: Box::new(endpoint.key.clone()), id, name });
+        }
+        let id = self.insert(&mut write, endpoint, actor, now).await.map_err(|e| self.fault(&e))?;
+        self.commit(write).await?;
+        Ok(id)
+    }
+
+    /// Registers many, or edits those that are there, in one transaction: all or none. What is the same is left alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn put_endpoints(
+        &self,
+        endpoints: &[Endpoint],
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Vec<Put>, StoreError> {
+        let mut write = self.begin().await?;
+        let mut done = Vec::with_capacity(endpoints.len());
+        for endpoint in endpoints {
+            done.push(match self.find(&mut write, &endpoint.key).await? {
+                None => Put::Added(self.insert(&mut write, endpoint, actor, now).await.map_err(|e| self.fault(&e))?),
+                Some((id, _)) => match self.read(&mut write, id).await? {
+                    Some(stored) if stored.endpoint != *endpoint => {
+                        self.update(&mut write, &stored, endpoint, actor, now).await?;
+                        Put::Edited(id)
+                    }
+                    _ => Put::Same(id),
+                },
+            });
+        }
+        self.commit(write).await?;
+        Ok(done)
+    }
+
+    /// Makes `was` what `endpoint` says.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] if it is not what it was, [`StoreError::Duplicate`], [`StoreError::Unavailable`].
+    pub async fn edit_endpoint(
+        &self,
+        was: &Stored,
+        endpoint: &Endpoint,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut write = self.begin().await?;
+        match self.read(&mut write, was.id).await? {
+            Some(stored) if stored.revision == was.revision => {}
+            Some(_) => return Err(StoreError::Changed { name: was.endpoint.name.clone() }),
+            None => return Err(StoreError::NotFound { what: format!("endpoint `{}` any more", was.endpoint.name) }),
+        }
+        if let Some((id, name)) = self.find(&mut write, &endpoint.key).await?.filter(|(id, _)| *id != was.id) {
+            return Err(StoreError::Duplicate { key: Box::new(endpoint.key.clone()), id, name });
+        }
+        self.update(&mut write, was, endpoint, actor, now).await?;
+        self.commit(write).await
+    }
+
+    /// Removes endpoints with all that was observed of them. Their certificates stay.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn remove_endpoints(&self, ids: &[i64], actor: &Actor, now: Timestamp) -> Result<usize, StoreError> {
+        let mut write = self.begin().await?;
+        let mut removed = 0;
+        for id in ids {
+            let Some(stored) = self.read(&mut write, *id).await? else { continue };
+            let fault = |e: sqlx::Error| self.fault(&e);
+            summary::forget(&mut write, *id).await.map_err(fault)?;
+            for table in ["endpoint_tag", "schedule", "node", "association", "outage", "change"] {
+                let statement = sqlx::AssertSqlSafe(format!("DELETE FROM {table} WHERE endpoint = ?"));
+                sqlx::query(statement).bind(id).execute(&mut *write).await.map_err(fault)?;
+            }
+            search::set(&mut write, Kind::Endpoint, *id, &BTreeSet::new()).await.map_err(fault)?;
+            sqlx::query("DELETE FROM endpoint WHERE id = ?").bind(id).execute(&mut *write).await.map_err(fault)?;
+            let subject = stored.endpoint.key.to_string();
+            note(&mut write, actor, now, ["endpoint rm", &subject, ""]).await.map_err(fault)?;
+            removed += 1;
+        }
+        self.commit(write).await?;
+        Ok(removed)
+    }
+
+    /// One endpoint.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn endpoint(&self, id: i64) -> Result<Option<Stored>, StoreError> {
+        let mut connection = self.readers().acquire().await.map_err(|e| self.fault(&e))?;
+        self.read(&mut connection, id).await
+    }
+
+    /// The endpoint that is this, if it is here.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn endpoint_of(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
+        let mut connection = self.readers().acquire().await.map_err(|e| self.fault(&e))?;
+        match self.find(&mut connection, key).await? {
+            Some((id, _)) => self.read(&mut connection, id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The endpoints that a person means: by number, by what they are, by name, or all of a host.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
+    pub async fn meant(&self, text: &str) -> Result<Vec<i64>, StoreError> {
+        let number = text.parse::<i64>().ok();
+        let key = Endpoint::parse(&certbus_core::endpoint::Written { host: Some(text.into()), ..Default::default() })
+            .ok()
+            .map(|endpoint| endpoint.key);
+        let (host, port) = key.map_or((String::new(), 0), |key| (key.host.to_string(), key.port));
+        let explicit = text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let ids: Vec<i64> = sqlx::query_scalar(
+            "SELECT id FROM endpoint WHERE id = ?1 UNION SELECT id FROM endpoint WHERE name = ?2
+             UNION SELECT id FROM endpoint WHERE host = ?3 AND (port = ?4 OR ?5 = 0) ORDER BY id",
+        )
+        .bind(number)
+        .bind(text)
+        .bind(host)
+        .bind(port)
+        .bind(explicit)
+        .fetch_all(self.readers())
+        .await
+        .map_err(|e| self.fault(&e))?;
+        if ids.is_empty() {
+            return Err(StoreError::NotFound { what: format!("endpoint `{text}`; `certbus endpoint ls` lists them") });
+        }
+        Ok(ids)
+    }
+
+    async fn find(&self, connection: &mut SqliteConnection, key: &Key) -> Result<Option<(i64, String)>, StoreError> {
+        let [host, sni, starttls] = texts(key);
+        sqlx::query_as("SELECT id, name FROM endpoint WHERE host = ? AND port = ? AND sni = ? AND starttls = ?")
+            .bind(host)
+            .bind(key.port)
+            .bind(sni)
+            .bind(starttls)
+            .fetch_optional(connection)
+            .await
+            .map_err(|e| self.fault(&e))
+    }
+
+    async fn insert(
+        &self,
+        write: &mut Transaction<'static, Sqlite>,
+        endpoint: &Endpoint,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<i64, sqlx::Error> {
+        let [host, sni, starttls] = texts(&endpoint.key);
+        let (asked, parent) = asked(&endpoint.key);
+        let id: i64 = sqlx::query_scalar(
+            "INSERT INTO endpoint (name, host, port, sni, starttls, owner, active, every, revision, added_at, asked, parent)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?) RETURNING id",
+        )
+        .bind(&endpoint.name)
+        .bind(host)
+        .bind(endpoint.key.port)
+        .bind(sni)
+        .bind(starttls)
+        .bind(&endpoint.owner)
+        .bind(endpoint.active)
+        .bind(seconds(endpoint.interval))
+        .bind(now.millis())
+        .bind(asked)
+        .bind(parent)
+        .fetch_one(&mut **write)
+        .await?;
+        self.words_and_sites(write, id, None, endpoint, now).await?;
+        let mut tallies = Tallies::default();
+        tallies.count("endpoints", 1);
+        tallies.count("active", i64::from(endpoint.active));
+        tallies.store(write).await?;
+        summary::renew(write, &[id]).await?;
+        note(write, actor, now, ["endpoint add", &endpoint.key.to_string(), &endpoint.name]).await?;
+        Ok(id)
+    }
+
+    async fn update(
+        &self,
+        write: &mut Transaction<'static, Sqlite>,
+        was: &Stored,
+        endpoint: &Endpoint,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let fault = |e: sqlx::Error| self.fault(&e);
+        let [host, sni, starttls] = texts(&endpoint.key);
+        let (asked, parent) = asked(&endpoint.key);
+        sqlx::query(
+            "UPDATE endpoint SET name = ?, host = ?, port = ?, sni = ?, starttls = ?, owner = ?, active = ?, every = ?,
+             asked = ?, parent = ?, revision = revision + 1 WHERE id = ?",
+        )
+        .bind(&endpoint.name)
+        .bind(host)
+        .bind(endpoint.key.port)
+        .bind(sni)
+        .bind(starttls)
+        .bind(&endpoint.owner)
+        .bind(endpoint.active)
+        .bind(seconds(endpoint.interval))
+        .bind(asked)
+        .bind(parent)
+        .bind(was.id)
+        .execute(&mut **write)
+        .await
+        .map_err(fault)?;
+        self.words_and_sites(write, was.id, Some(&was.endpoint), endpoint, now).await.map_err(fault)?;
+        let mut tallies = Tallies::default();
+        tallies.count("active", i64::from(endpoint.active) - i64::from(was.endpoint.active));
+        tallies.store(write).await.map_err(fault)?;
+        summary::renew(write, &[was.id]).await.map_err(fault)?;
+        let detail = differences(&was.endpoint, endpoint);
+        note(write, actor, now, ["endpoint edit", &endpoint.key.to_string(), &detail]).await.map_err(fault)
+    }
+
+    async fn words_and_sites(
+        &self,
+        write: &mut SqliteConnection,
+        id: i64,
+        was: Option<&Endpoint>,
+        endpoint: &Endpoint,
+        now: Timestamp,
+    ) -> Result<(), sqlx::Error> {
+        if was.is_none_or(|was| was.tags != endpoint.tags) {
+            sqlx::query("DELETE FROM endpoint_tag WHERE endpoint = ?").bind(id).execute(&mut *write).await?;
+            for tag in &endpoint.tags {
+                sqlx::query("INSERT INTO endpoint_tag (tag, endpoint) VALUES (?, ?)")
+                    .bind(tag.as_str())
+                    .bind(id)
+                    .execute(&mut *write)
+                    .await?;
+            }
+        }
+        // What is no longer polled has no moment of its next poll; what is polled elsewhere, or otherwise, is polled at once.
+        if was.is_none_or(|was| (&was.sites, was.active, &was.key) != (&endpoint.sites, endpoint.active, &endpoint.key))
+        {
+            sqlx::query("DELETE FROM schedule WHERE endpoint = ?").bind(id).execute(&mut *write).await?;
+            for site in &endpoint.sites {
+                let next = if endpoint.active { now.millis() } else { i64::MAX };
+                sqlx::query("INSERT INTO schedule (endpoint, site, next_at) VALUES (?, ?, ?)")
+                    .bind(id)
+                    .bind(site.as_str())
+                    .bind(next)
+                    .execute(&mut *write)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn read(&self, connection: &mut SqliteConnection, id: i64) -> Result<Option<Stored>, StoreError> {
+        let fault = |e: sqlx::Error| self.fault(&e);
+        let row = sqlx::query(
+            "SELECT id, name, host, port, sni, starttls, owner, active, every, revision, added_at,
+             (SELECT coalesce(group_concat(tag), '') FROM endpoint_tag WHERE endpoint = endpoint.id) AS tags,
+             (SELECT coalesce(group_concat(site), '') FROM schedule WHERE schedule.endpoint = endpoint.id) AS sites
+             FROM endpoint WHERE id = ?",
+        )
+        .bind(id)
+        .fetch_optional(connection)
+        .await
+        .map_err(fault)?;
+        row.map(|row| stored(&row)).transpose().map_err(fault)
+    }
+}
+
+/// From a row with all its columns, and `tags` and `sites`.
+pub(crate) fn stored(row: &sqlx::sqlite::SqliteRow) -> Result<Stored, sqlx::Error> {
+    let text = |column: &str| row.try_get::<String, _>(column);
+    let damaged = |what: String| sqlx::Error::Decode(what.into());
+    let optional = |text: String| (!text.is_empty()).then_some(text);
+    let words = |text: String| -> Result<BTreeSet<Word>, String> {
+        text.split(',').filter(|word| !word.is_empty()).map(str::parse).collect()
+    };
+    let key = Key {
+        host: text("host")?.parse().map_err(damaged)?,
+        port: row.try_get("port")?,
+        sni: optional(text("sni")?).map(|name| name.parse()).transpose().map_err(|e| damaged(format!("{e}")))?,
+        starttls: optional(text("starttls")?).map(|word| word.parse()).transpose().map_err(damaged)?,
+    };
+    let every: Option<i64> = row.try_get("every")?;
+    Ok(Stored {
+        id: row.try_get("id")?,
+        endpoint: Endpoint {
+            name: text("name")?,
+            key,
+            tags: words(text("tags")?).map_err(damaged)?,
+            owner: text("owner")?,
+            sites: words(text("sites")?).map_err(damaged)?,
+            active: row.try_get("active")?,
+            interval: every.map(|every| Span::new(std::time::Duration::from_secs(every.unsigned_abs()))),
+        },
+        revision: row.try_get("revision")?,
+        added_at: Timestamp::from_millis(row.try_get("added_at")?),
+    })
+}
+
+fn texts(key: &Key) -> [String; 3] {
+    [
+        key.host.to_string(),
+        key.sni.as_ref().map_or_else(String::new, ToString::to_string),
+        key.starttls.map_or_else(String::new, |word| word.to_string()),
+    ]
+}
+
+/// The name that is asked for, and what follows its first label.
+fn asked(key: &Key) -> (String, String) {
+    let name = key.asked_for().map_or("", |name| name.as_str());
+    (name.to_owned(), name.split_once('.').map_or("", |(_, parent)| parent).to_owned())
+}
+
+fn seconds(interval: Option<Span>) -> Option<i64> {
+    interval.map(|interval| i64::try_from(interval.duration().as_secs()).unwrap_or(i64::MAX))
+}
+
+/// What an edit changed, for the trail.
+fn differences(was: &Endpoint, is: &Endpoint) -> String {
+    let json = |endpoint: &Endpoint| serde_json::to_value(endpoint).unwrap_or_default();
+    let (was, is) = (json(was), json(is));
+    let keys: BTreeSet<&String> =
+        [&was, &is].into_iter().filter_map(|v| v.as_object()).flat_map(|map| map.keys()).collect();
+    let changed = keys.into_iter().filter(|key| was.get(key) != is.get(key));
+    let said = |value: Option<&serde_json::Value>| value.map_or_else(|| "none".to_owned(), ToString::to_string);
+    changed.map(|key| format!("{key}: {} → {}", said(was.get(key)), said(is.get(key)))).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,21 @@
+//! The inventory: endpoints, certificates, what was observed of them and what was issued for them; and the tasks that fill
+//! it. It decides nothing (that is core's) and asks nobody.
+
+pub mod audit;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod endpoints;
+mod error;
+pub mod issued;
+mod listing;
+pub mod observations;
+pub mod schedule;
+pub mod search;
+pub mod shown;
+mod sqlite;
+mod summary;
+pub mod tasks;
+
+pub use error::StoreError;
+pub use listing::{Listed, Page, Query, State};
+pub use sqlite::Store;

@@ -1,0 +1,308 @@
+//! Lists of endpoints: filtered, by pages, each page read from an index. A page says where the next begins.
+
+use certbus_core::drift::Serves;
+use certbus_core::id::Fingerprint;
+use certbus_core::time::Timestamp;
+use serde::Serialize;
+use sqlx::{QueryBuilder, Row, Sqlite};
+
+use crate::endpoints::{Stored, stored};
+use crate::error::StoreError;
+use crate::search;
+use crate::sqlite::Store;
+
+/// Which endpoints, and from where on. Everything that is said must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Words: each must be the begin of a label or word of host, name, or of a certificate's names or issuer.
+    pub search: String,
+    /// In this state.
+    pub state: Option<State>,
+    /// With this tag.
+    pub tag: Option<String>,
+    /// Of this owner.
+    pub owner: Option<String>,
+    /// Polled from this site.
+    pub site: Option<String>,
+    /// What the page before said.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// What an endpoint may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// A node's certificate is out of time.
+    Expired,
+    /// Somebody should have renewed it.
+    Overdue,
+    /// Its last polls failed.
+    Failing,
+    /// A node serves a version that was replaced.
+    OlderVersion,
+    /// A node serves another certificate than the one that was issued for it.
+    Another,
+    /// Every node serves the version that was issued last.
+    Current,
+    /// It is not polled.
+    Paused,
+    /// Nothing was seen of it yet.
+    Unseen,
+    /// Nothing of the above is wrong.
+    Ok,
+}
+
+/// An endpoint in a list.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Listed {
+    /// What a person said.
+    #[serde(flatten)]
+    pub stored: Stored,
+    /// When the first of its certificates expires.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// From when on it is overdue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overdue_at: Option<Timestamp>,
+    /// Since when its polls fail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Timestamp>,
+    /// The managed certificate that is for it: tenant and id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub managed: Option<String>,
+    /// What it serves of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serves: Option<Serves>,
+    /// The certificate that expires first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
+    /// Its issuer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// The worst of what it is.
+    pub state: State,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// What is on it.
+    pub rows: Vec<Listed>,
+    /// Where the next begins; None: this is the last.
+    pub next: Option<String>,
+}
+
+impl State {
+    /// All of them, the worst first.
+    pub const ALL: [Self; 9] = [
+        Self::Expired,
+        Self::OlderVersion,
+        Self::Another,
+        Self::Overdue,
+        Self::Failing,
+        Self::Unseen,
+        Self::Paused,
+        Self::Current,
+        Self::Ok,
+    ];
+
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Overdue => "overdue",
+            Self::Failing => "failing",
+            Self::OlderVersion => "older-version",
+            Self::Another => "another",
+            Self::Current => "current",
+            Self::Paused => "paused",
+            Self::Unseen => "unseen",
+            Self::Ok => "ok",
+        }
+    }
+}
+
+impl std::str::FromStr for State {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+            let all: Vec<_> = Self::ALL.iter().map(|state| state.as_str()).collect();
+            format!("`{text}` is no state; write one of {}", all.join(", "))
+        })
+    }
+}
+
+const COLUMNS: &str =
+    "e.id, e.name, e.host, e.port, e.sni, e.starttls, e.owner, e.active, e.every, e.revision, e.added_at,
+    e.expires_at, e.overdue_at, e.failing_since, e.managed, e.serves, c.fingerprint, c.issuer,
+    (SELECT coalesce(group_concat(tag), '') FROM endpoint_tag t WHERE t.endpoint = e.id) AS tags,
+    (SELECT coalesce(group_concat(site), '') FROM schedule s WHERE s.endpoint = e.id) AS sites";
+
+impl Store {
+    /// A page of the endpoints that `query` means.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for an `after` that no page said, [`StoreError::Unavailable`].
+    pub async fn endpoints(&self, query: &Query, now: Timestamp) -> Result<Page, StoreError> {
+        let words = search::words(&query.search);
+        let order = order(query, !words.is_empty());
+        let after = query.after.as_deref().map(|after| place(after).ok_or(after)).transpose();
+        let after = after.map_err(|after| StoreError::NotFound { what: format!("page `{after}`") })?;
+        let limit = query.limit.clamp(1, 1000);
+        let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(format!("SELECT {order} AS place, {COLUMNS} FROM "));
+        match words.first() {
+            Some(first) => {
+                sql.push(
+                    "token k CROSS JOIN endpoint e ON e.id = k.id LEFT JOIN certificate c ON c.id = e.certificate",
+                );
+                sql.push(" WHERE k.kind = 'e' AND k.token >= ").push_bind(first.clone());
+                sql.push(" AND k.token < ").push_bind(search::after(first));
+                // Found by two of its tokens, an endpoint is listed once: where the first of them stands.
+                sql.push(
+                    " AND NOT EXISTS (SELECT 1 FROM token o WHERE o.kind = 'e' AND o.id = k.id AND o.token < k.token
+                     AND o.token >= ",
+                );
+                sql.push_bind(first.clone()).push(")");
+            }
+            None => {
+                match &query.tag {
+                    Some(_) if query.state.is_none() => {
+                        sql.push("endpoint_tag g CROSS JOIN endpoint e ON e.id = g.endpoint")
+                    }
+                    _ => sql.push("endpoint e"),
+                };
+                sql.push(" LEFT JOIN certificate c ON c.id = e.certificate WHERE 1");
+            }
+        }
+        for word in words.iter().skip(1) {
+            sql.push(" AND EXISTS (SELECT 1 FROM token w WHERE w.kind = 'e' AND w.id = e.id AND w.token >= ");
+            sql.push_bind(word.clone()).push(" AND w.token < ").push_bind(search::after(word)).push(")");
+        }
+        match query.state {
+            Some(State::Expired) => sql.push(" AND e.expires_at <= ").push_bind(now.millis()),
+            Some(State::Overdue) => sql.push(" AND e.overdue_at <= ").push_bind(now.millis()),
+            Some(State::Failing) => sql.push(" AND e.failing_since IS NOT NULL"),
+            Some(State::OlderVersion) => sql.push(" AND e.serves = 'older-version'"),
+            Some(State::Another) => sql.push(" AND e.serves = 'another'"),
+            Some(State::Current) => sql.push(" AND e.serves = 'current'"),
+            Some(State::Paused) => sql.push(" AND e.active = 0"),
+            Some(State::Unseen) => sql.push(" AND e.certificate IS NULL AND e.failing_since IS NULL"),
+            Some(State::Ok) => sql
+                .push(" AND e.failing_since IS NULL AND coalesce(e.serves, 'current') = 'current' AND e.overdue_at > ")
+                .push_bind(now.millis()),
+            None => &mut sql,
+        };
+        if let Some(tag) = &query.tag {
+            match words.is_empty() && query.state.is_none() {
+                true => sql.push(" AND g.tag = ").push_bind(tag),
+                false => sql
+                    .push(" AND EXISTS (SELECT 1 FROM endpoint_tag g WHERE g.endpoint = e.id AND g.tag = ")
+                    .push_bind(tag)
+                    .push(")"),
+            };
+        }
+        if let Some(owner) = &query.owner {
+            sql.push(" AND e.owner = ").push_bind(owner);
+        }
+        if let Some(site) = &query.site {
+            sql.push(" AND EXISTS (SELECT 1 FROM schedule z WHERE z.endpoint = e.id AND z.site = ")
+                .push_bind(site)
+                .push(")");
+        }
+        let id = if words.is_empty() { "e.id" } else { "k.id" };
+        match &after {
+            Some((Place::Number(number), last)) => {
+                sql.push(format!(" AND ({order}, {id}) > (")).push_bind(*number).push(", ").push_bind(*last).push(")");
+            }
+            Some((Place::Text(text), last)) => {
+                sql.push(format!(" AND ({order}, {id}) > (")).push_bind(text.clone());
+                sql.push(", ").push_bind(*last).push(")");
+            }
+            None => {}
+        }
+        sql.push(format!(" ORDER BY {order}, {id} LIMIT ")).push_bind(limit + 1);
+        let rows = sql.build().fetch_all(self.readers()).await.map_err(|e| self.fault(&e))?;
+        let mut page = Page { rows: Vec::with_capacity(rows.len()), next: None };
+        for row in &rows {
+            if page.rows.len() == usize::try_from(limit).unwrap_or_default() {
+                // The last one that is on the page says where the next begins.
+                let last = rows.get(page.rows.len() - 1).unwrap_or(row);
+                page.next = Some(spelt(last).map_err(|e| self.fault(&e))?);
+                break;
+            }
+            page.rows.push(read(row, now).map_err(|e| self.fault(&e))?);
+        }
+        Ok(page)
+    }
+}
+
+/// By what a list is sorted: by what leads to it.
+fn order(query: &Query, search: bool) -> &'static str {
+    match query.state {
+        _ if search => "k.token",
+        Some(State::Expired) => "e.expires_at",
+        Some(State::Overdue) => "e.overdue_at",
+        Some(State::Failing) => "e.failing_since",
+        Some(State::OlderVersion | State::Another | State::Current) => "e.serves",
+        Some(State::Paused) => "e.active",
+        None if query.tag.is_some() => "g.tag",
+        None if query.owner.is_some() => "e.owner",
+        _ => "e.name",
+    }
+}
+
+enum Place {
+    Number(i64),
+    Text(String),
+}
+
+/// `n12|34` or `tTEXT|34`.
+fn place(text: &str) -> Option<(Place, i64)> {
+    let (place, id) = text.rsplit_once('|')?;
+    let id = id.parse().ok()?;
+    match (place.strip_prefix('n'), place.strip_prefix('t')) {
+        (Some(number), _) => Some((Place::Number(number.parse().ok()?), id)),
+        (_, Some(text)) => Some((Place::Text(text.to_owned()), id)),
+        _ => None,
+    }
+}
+
+fn spelt(row: &sqlx::sqlite::SqliteRow) -> Result<String, sqlx::Error> {
+    let id: i64 = row.try_get("id")?;
+    Ok(match row.try_get::<i64, _>("place") {
+        Ok(number) => format!("n{number}|{id}"),
+        Err(_) => format!("t{}|{id}", row.try_get::<String, _>("place")?),
+    })
+}
+
+fn read(row: &sqlx::sqlite::SqliteRow, now: Timestamp) -> Result<Listed, sqlx::Error> {
+    let at = |column: &str| -> Result<Option<Timestamp>, sqlx::Error> {
+        Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_millis))
+    };
+    let serves: Option<String> = row.try_get("serves")?;
+    let fingerprint: Option<Vec<u8>> = row.try_get("fingerprint")?;
+    let mut read = Listed {
+        stored: stored(row)?,
+        expires_at: at("expires_at")?,
+        overdue_at: at("overdue_at")?,
+        failing_since: at("failing_since")?,
+        managed: row.try_get("managed")?,
+        serves: serves.and_then(|word| word.parse().ok()),
+        fingerprint: fingerprint.and_then(|bytes| Some(Fingerprint::from_bytes(bytes.try_into().ok()?))),
+        issuer: row.try_get("issuer")?,
+        state: State::Ok,
+    };
+    read.state = match &read {
+        row if row.expires_at.is_some_and(|at| at <= now) => State::Expired,
+        row if row.serves == Some(Serves::OlderVersion) => State::OlderVersion,
+        row if row.serves == Some(Serves::Another) => State::Another,
+        row if row.overdue_at.is_some_and(|at| at <= now) => State::Overdue,
+        row if row.failing_since.is_some() => State::Failing,
+        row if !row.stored.endpoint.active => State::Paused,
+        row if row.fingerprint.is_none() => State::Unseen,
+        _ => State::Ok,
+    };
+    Ok(read)
+}

@@ -1,0 +1,168 @@
+//! Which endpoints are to be polled, and roles that one process at a time has. When is core's (`polling`).
+
+use std::time::Duration;
+
+use certbus_core::endpoint::Endpoint;
+use certbus_core::polling::{interval, next_poll};
+use certbus_core::time::Timestamp;
+use sqlx::Row;
+
+use crate::endpoints::stored;
+use crate::error::StoreError;
+use crate::sqlite::Store;
+
+/// An endpoint whose moment has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DuePoll {
+    /// Its number.
+    pub endpoint: i64,
+    /// From where.
+    pub site: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it is polled after this.
+    pub next: Timestamp,
+}
+
+impl Store {
+    /// What is to be polled at `now`, the longest due first. Nothing is changed: [`Store::polled`] says that it is under way.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn due_polls(&self, now: Timestamp, limit: i64) -> Result<Vec<DuePoll>, StoreError> {
+        let fault = |e: sqlx::Error| self.fault(&e);
+        let sites: Vec<String> = sqlx::query_scalar(
+            "WITH RECURSIVE site(name) AS (SELECT min(site) FROM schedule
+             UNION ALL SELECT (SELECT min(site) FROM schedule WHERE site > name) FROM site WHERE name IS NOT NULL)
+             SELECT name FROM site WHERE name IS NOT NULL",
+        )
+        .fetch_all(self.readers())
+        .await
+        .map_err(fault)?;
+        let mut due = Vec::new();
+        for site in sites {
+            let rows = sqlx::query(
+                "SELECT schedule.endpoint, next_at, every, overdue_at, not_before, not_after FROM schedule
+                 JOIN endpoint ON endpoint.id = schedule.endpoint
+                 LEFT JOIN certificate ON certificate.id = endpoint.certificate
+                 WHERE schedule.site = ? AND next_at <= ? ORDER BY next_at LIMIT ?",
+            )
+            .bind(&site)
+            .bind(now.millis())
+            .bind(limit)
+            .fetch_all(self.readers())
+            .await
+            .map_err(fault)?;
+            for row in rows {
+                let at = |column: &str| -> Result<Option<Timestamp>, StoreError> {
+                    Ok(row.try_get::<Option<i64>, _>(column).map_err(fault)?.map(Timestamp::from_millis))
+                };
+                let every: Option<i64> = row.try_get("every").map_err(fault)?;
+                let life = at("not_before")?.zip(at("not_after")?).map(|(begin, end)| end.since(begin));
+                let overdue = at("overdue_at")?.is_some_and(|from| from <= now);
+                let every = interval(every.map(|every| Duration::from_secs(every.unsigned_abs())), life, overdue);
+                let endpoint: i64 = row.try_get("endpoint").map_err(fault)?;
+                due.push(DuePoll {
+                    endpoint,
+                    since: at("next_at")?.unwrap_or_default(),
+                    next: next_poll(endpoint, &site, every, now),
+                    site: site.clone(),
+                });
+            }
+        }
+        Ok(due)
+    }
+
+    /// Says that these are under way, unless something has moved them since they were read.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn polled(&self, due: &[DuePoll]) -> Result<(), StoreError> {
+        let rows: Vec<_> =
+            due.iter().map(|one| (one.endpoint, &one.site, one.since.millis(), one.next.millis())).collect();
+        let mut write = self.begin().await?;
+        sqlx::query(
+            "UPDATE schedule SET next_at = due.next FROM (SELECT value ->> 0 AS endpoint, value ->> 1 AS site,
+                 value ->> 2 AS since, value ->> 3 AS next FROM json_each(?)) AS due
+             WHERE schedule.endpoint = due.endpoint AND schedule.site = due.site AND schedule.next_at = due.since",
+        )
+        .bind(serde_json::to_string(&rows).unwrap_or_default())
+        .execute(&mut *write)
+        .await
+        .map_err(|e| self.fault(&e))?;
+        self.commit(write).await
+    }
+
+    /// These endpoints, as far as they are there: what a poll needs to know of them.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn to_poll(&self, ids: &[i64]) -> Result<Vec<(i64, Endpoint)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, name, host, port, sni, starttls, owner, active, every, revision, added_at, '' AS tags, '' AS sites
+             FROM endpoint WHERE id IN (SELECT value FROM json_each(?))",
+        )
+        .bind(serde_json::to_string(ids).unwrap_or_default())
+        .fetch_all(self.readers())
+        .await
+        .map_err(|e| self.fault(&e))?;
+        let read = rows.iter().map(|row| stored(row).map(|stored| (stored.id, stored.endpoint)));
+        read.collect::<Result<_, _>>().map_err(|e| self.fault(&e))
+    }
+
+    /// Takes a role, or keeps it, until `until`. False: another has it. It only saves work: whoever acts without it by
+    /// mistake does nothing wrong.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn take_role(
+        &self,
+        role: &str,
+        holder: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut write = self.begin().await?;
+        let taken = sqlx::query(
+            "INSERT INTO role (role, holder, until) VALUES (?1, ?2, ?4)
+             ON CONFLICT (role) DO UPDATE SET holder = ?2, until = ?4 WHERE holder = ?2 OR until <= ?3",
+        )
+        .bind(role)
+        .bind(holder)
+        .bind(now.millis())
+        .bind(until.millis())
+        .execute(&mut *write)
+        .await
+        .map_err(|e| self.fault(&e))?;
+        self.commit(write).await?;
+        Ok(taken.rows_affected() == 1)
+    }
+
+    /// Gives a role back, if it is had.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn leave_role(&self, role: &str, holder: &str) -> Result<(), StoreError> {
+        let mut write = self.begin().await?;
+        sqlx::query("DELETE FROM role WHERE role = ? AND holder = ?")
+            .bind(role)
+            .bind(holder)
+            .execute(&mut *write)
+            .await
+            .map_err(|e| self.fault(&e))?;
+        self.commit(write).await
+    }
+
+    /// When the endpoint whose moment has come longest ago was due: how far behind polling is. None: nothing is due.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn poll_lag(&self, now: Timestamp) -> Result<Option<Duration>, StoreError> {
+        let first: Option<i64> = sqlx::query_scalar("SELECT min(next_at) FROM schedule WHERE next_at <= ?")
+            .bind(now.millis())
+            .fetch_one(self.readers())
+            .await
+            .map_err(|e| self.fault(&e))?;
+        Ok(first.map(|first| now.since(Timestamp::from_millis(first))))
+    }
+}

@@ -1,0 +1,171 @@
+//! The embedded engine: one SQLite file, used by several processes at once. It refuses network file systems, whose locks do
+//! not hold, and files of newer programs.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Connection, Sqlite, Transaction};
+
+use crate::error::StoreError;
+
+/// Each step of the layout, in order. None is ever changed once it is out.
+const MIGRATIONS: [(&str, &str); 1] = [("0001_inventory", include_str!("../migrations/sqlite/0001_inventory.sql"))];
+
+/// The inventory.
+#[derive(Clone, Debug)]
+pub struct Store {
+    place: String,
+    /// One connection: writers wait for each other here rather than in the file.
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Store {
+    /// Opens the file, and brings its layout up to date; makes it if it is not there. A file that is brought up to date is
+    /// copied first, beside it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] naming the file and what is wrong: not a database, of a newer program, damaged, on a
+    /// network file system.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let place = path.display().to_string();
+        let wrong = |cause: String| StoreError::Unavailable { place: path.display().to_string(), cause };
+        if let Some(kind) = network_file_system(path) {
+            return Err(wrong(format!(
+                "it is on a network file system ({kind}), where locks do not hold; use a local disk"
+            )));
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("cache_size", "-65536")
+            .statement_cache_capacity(256)
+            .busy_timeout(Duration::from_secs(30));
+        // After a full disk even a rollback may have failed: such a connection is not used again.
+        let pool = |most: u32| {
+            SqlitePoolOptions::new().max_connections(most).before_acquire(|connection, _| {
+                let fresh = !connection.is_in_transaction();
+                Box::pin(async move { Ok(fresh) })
+            })
+        };
+        let writer = pool(1).connect_lazy_with(options.clone());
+        let readers = pool(4).connect_lazy_with(options);
+        let store = Self { place, writer, readers };
+        store.migrate(path).await?;
+        Ok(store)
+    }
+
+    async fn migrate(&self, path: &Path) -> Result<(), StoreError> {
+        let mut connection = self.writer.acquire().await.map_err(|e| self.fault(&e))?;
+        let known = MIGRATIONS.len() as i64;
+        let version = |found: i64| match found {
+            found if found > known => Err(self.wrong(format!(
+                "its layout is {found}, made by a newer program, and this one knows {known}; upgrade this program"
+            ))),
+            found => Ok(found),
+        };
+        let found = version(user_version(&mut connection).await.map_err(|e| self.fault(&e))?)?;
+        if found == known {
+            return Ok(());
+        }
+        if found > 0 {
+            let copy = copy_path(path, found);
+            sqlx::query("VACUUM INTO ?").bind(copy.display().to_string()).execute(&mut *connection).await.map_err(
+                |e| self.wrong(format!("it cannot be copied to {} before it is upgraded: {e}", copy.display())),
+            )?;
+        }
+        drop(connection);
+        let mut write = self.begin().await?;
+        // Another process may have been quicker.
+        let found = version(user_version(&mut write).await.map_err(|e| self.fault(&e))?)?;
+        for (at, (name, script)) in MIGRATIONS.iter().enumerate().skip(found.unsigned_abs() as usize) {
+            tracing::info!(migration = name, "inventory");
+            sqlx::raw_sql(*script).execute(&mut *write).await.map_err(|e| self.fault(&e))?;
+            let number = at + 1;
+            let say = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {number}"));
+            sqlx::raw_sql(say).execute(&mut *write).await.map_err(|e| self.fault(&e))?;
+        }
+        self.commit(write).await
+    }
+
+    /// Where it is, for messages.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.fault(&e))
+    }
+
+    pub(crate) async fn commit(&self, write: Transaction<'static, Sqlite>) -> Result<(), StoreError> {
+        write.commit().await.map_err(|e| self.fault(&e))
+    }
+
+    pub(crate) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    pub(crate) fn wrong(&self, cause: String) -> StoreError {
+        StoreError::Unavailable { place: self.place.clone(), cause }
+    }
+
+    pub(crate) fn fault(&self, error: &sqlx::Error) -> StoreError {
+        let cause = match error {
+            sqlx::Error::Database(error) => match error.code().as_deref() {
+                Some("8" | "264" | "520" | "776" | "1032" | "1544") => {
+                    "it is read-only; run as the user that owns it, or mend its mode".to_owned()
+                }
+                Some("13") => "the disk is full; free some space".to_owned(),
+                Some("14") => "it cannot be opened; look at the folder and its mode".to_owned(),
+                Some("26") => "it is not a SQLite database".to_owned(),
+                Some("11" | "267" | "523" | "779") => {
+                    "it is damaged; stop what uses it, and restore a backup or look at it with `sqlite3 FILE .recover`"
+                        .to_owned()
+                }
+                Some("5") => "it is locked by another process for too long".to_owned(),
+                _ if self.disk_is_full() => "the disk is full; free some space".to_owned(),
+                _ => error.message().to_owned(),
+            },
+            other => other.to_string(),
+        };
+        self.wrong(cause)
+    }
+
+    /// With no room for its index of the write-ahead log, SQLite speaks of I/O errors.
+    fn disk_is_full(&self) -> bool {
+        let probe = PathBuf::from(format!("{}-probe-{}", self.place, std::process::id()));
+        let written = std::fs::write(&probe, [0_u8; 64 * 1024]);
+        let _ = std::fs::remove_file(&probe);
+        written.is_err_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
+    }
+}
+
+async fn user_version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("PRAGMA user_version").fetch_one(connection).await
+}
+
+fn copy_path(path: &Path, layout: i64) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".layout-{layout}"));
+    name.into()
+}
+
+/// The kind of file system that `path` is on, if its locks do not hold.
+fn network_file_system(path: &Path) -> Option<String> {
+    const NETWORK: [&str; 9] = ["nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs"];
+    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder.canonicalize().ok()?;
+    let holds_it = |line: &str| {
+        let mut words = line.split(' ').skip(1);
+        let (at, kind) = (words.next()?.replace("\\040", " "), words.next()?);
+        folder.starts_with(&at).then(|| (at.len(), kind.to_owned()))
+    };
+    let (_, kind) = mounts.lines().filter_map(holds_it).max_by_key(|(length, _)| *length)?;
+    NETWORK.contains(&kind.as_str()).then_some(kind)
+}

@@ -1,0 +1,341 @@
+//! What the nodes of an endpoint come to, kept in the endpoint's own row so that listings need no other; and the counts of
+//! all, kept beside it. Whatever changes a node, an endpoint or what was issued calls [`renew`] in its transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use certbus_core::certificate::Facts;
+use certbus_core::drift::{self, Serves};
+use certbus_core::overdue::{HABIT, overdue_from, part_lived};
+use certbus_core::time::Timestamp;
+use sqlx::{Row, SqliteConnection};
+
+use crate::search::{self, Kind};
+
+/// Milliseconds of a day.
+pub(crate) const DAY: i64 = 86_400_000;
+
+/// What an endpoint counts as, and its numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Summary {
+    certificate: Option<i64>,
+    /// Of that certificate.
+    life: Option<(i64, i64)>,
+    expires_at: Option<i64>,
+    overdue_at: Option<i64>,
+    failing_since: Option<i64>,
+    managed: Option<String>,
+    serves: Option<Serves>,
+}
+
+/// A node as it was asked last.
+struct Node {
+    site: String,
+    address: String,
+    asked_at: i64,
+    failing_first: Option<i64>,
+    certificate: Option<Served>,
+}
+
+#[derive(Clone, Copy)]
+struct Served {
+    id: i64,
+    not_before: i64,
+    not_after: i64,
+}
+
+/// Differences of counts, to be stored at once.
+#[derive(Debug, Default)]
+pub(crate) struct Tallies {
+    counts: BTreeMap<String, i64>,
+    lives: BTreeMap<(i64, i64), i64>,
+}
+
+/// Computes and stores what these endpoints come to.
+pub(crate) async fn renew(write: &mut SqliteConnection, endpoints: &[i64]) -> Result<(), sqlx::Error> {
+    let mut tallies = Tallies::default();
+    for id in endpoints {
+        let Some(before) = stored(write, *id).await? else { continue };
+        let nodes = nodes(write, *id).await?;
+        let after = computed(write, *id, &nodes).await?;
+        let certificates: BTreeSet<i64> = nodes.iter().filter_map(|node| node.certificate).map(|one| one.id).collect();
+        set_tokens(write, *id, &certificates).await?;
+        if before != after {
+            tallies.changed(&before, -1);
+            tallies.changed(&after, 1);
+            sqlx::query(
+                "UPDATE endpoint SET certificate = ?, expires_at = ?, overdue_at = ?, failing_since = ?, managed = ?,
+                 serves = ? WHERE id = ?",
+            )
+            .bind(after.certificate)
+            .bind(after.expires_at)
+            .bind(after.overdue_at)
+            .bind(after.failing_since)
+            .bind(&after.managed)
+            .bind(after.serves.map(Serves::as_str))
+            .bind(id)
+            .execute(&mut *write)
+            .await?;
+        }
+    }
+    tallies.store(write).await
+}
+
+/// Takes an endpoint that is to be removed out of the counts.
+pub(crate) async fn forget(write: &mut SqliteConnection, id: i64) -> Result<(), sqlx::Error> {
+    let Some(before) = stored(write, id).await? else { return Ok(()) };
+    let active: bool =
+        sqlx::query_scalar("SELECT active FROM endpoint WHERE id = ?").bind(id).fetch_one(&mut *write).await?;
+    let mut tallies = Tallies::default();
+    tallies.changed(&before, -1);
+    tallies.count("endpoints", -1);
+    tallies.count("active", -i64::from(active));
+    tallies.store(write).await
+}
+
+async fn stored(write: &mut SqliteConnection, id: i64) -> Result<Option<Summary>, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT certificate, expires_at, overdue_at, failing_since, managed, serves,
+         (SELECT not_before FROM certificate WHERE certificate.id = endpoint.certificate) AS not_before,
+         (SELECT not_after FROM certificate WHERE certificate.id = endpoint.certificate) AS not_after
+         FROM endpoint WHERE id = ?",
+    )
+    .bind(id)
+    .fetch_optional(write)
+    .await?;
+    row.map(|row| {
+        let life = row.try_get::<Option<i64>, _>("not_before")?.zip(row.try_get("not_after")?);
+        let serves: Option<String> = row.try_get("serves")?;
+        Ok(Summary {
+            certificate: row.try_get("certificate")?,
+            life,
+            expires_at: row.try_get("expires_at")?,
+            overdue_at: row.try_get("overdue_at")?,
+            failing_since: row.try_get("failing_since")?,
+            managed: row.try_get("managed")?,
+            serves: serves.and_then(|word| word.parse().ok()),
+        })
+    })
+    .transpose()
+}
+
+/// The nodes that the endpoint has now, each in the way it was looked at last.
+async fn nodes(write: &mut SqliteConnection, id: i64) -> Result<Vec<Node>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT site, address, asked_at, failing_first, certificate, not_before, not_after
+         FROM node LEFT JOIN certificate ON certificate.id = node.certificate
+         WHERE endpoint = ? AND gone_at IS NULL",
+    )
+    .bind(id)
+    .fetch_all(write)
+    .await?;
+    let mut nodes = Vec::with_capacity(rows.len());
+    let mut last: BTreeMap<(String, String), i64> = BTreeMap::new();
+    for row in rows {
+        let certificate: Option<i64> = row.try_get("certificate")?;
+        let node = Node {
+            site: row.try_get("site")?,
+            address: row.try_get("address")?,
+            asked_at: row.try_get("asked_at")?,
+            failing_first: row.try_get("failing_first")?,
+            certificate: match certificate {
+                Some(id) => {
+                    Some(Served { id, not_before: row.try_get("not_before")?, not_after: row.try_get("not_after")? })
+                }
+                None => None,
+            },
+        };
+        let asked = last.entry((node.site.clone(), node.address.clone())).or_insert(node.asked_at);
+        *asked = node.asked_at.max(*asked);
+        nodes.push(node);
+    }
+    nodes.retain(|node| last.get(&(node.site.clone(), node.address.clone())) == Some(&node.asked_at));
+    Ok(nodes)
+}
+
+async fn computed(write: &mut SqliteConnection, id: i64, nodes: &[Node]) -> Result<Summary, sqlx::Error> {
+    let served = || nodes.iter().filter_map(|node| node.certificate);
+    let Some(first) = served().min_by_key(|one| (one.not_after, one.id)) else {
+        let failing_since = nodes.iter().filter_map(|node| node.failing_first).min();
+        return Ok(Summary { failing_since, ..Summary::default() });
+    };
+    let habit = habit(write, id).await?;
+    let at = Timestamp::from_millis;
+    let overdue = served().map(|one| overdue_from(at(one.not_before), at(one.not_after), &habit)).min();
+    let (managed, serves) = match managed(write, id, nodes).await? {
+        Some((managed, serves)) => (Some(managed), serves),
+        None => (None, None),
+    };
+    Ok(Summary {
+        certificate: Some(first.id),
+        life: Some((first.not_before, first.not_after)),
+        expires_at: Some(first.not_after),
+        overdue_at: overdue.map(Timestamp::millis),
+        failing_since: nodes.iter().filter_map(|node| node.failing_first).min(),
+        managed,
+        serves,
+    })
+}
+
+/// After which parts of their lives the endpoint's last certificates were replaced.
+async fn habit(write: &mut SqliteConnection, id: i64) -> Result<Vec<f64>, sqlx::Error> {
+    let rows: Vec<(i64, i64, i64)> = sqlx::query_as(
+        "SELECT not_before, not_after, min(replaced_at) AS at FROM association
+         JOIN certificate ON certificate.id = association.certificate
+         WHERE endpoint = ? GROUP BY association.certificate ORDER BY at DESC LIMIT ?",
+    )
+    .bind(id)
+    .bind(HABIT as i64)
+    .fetch_all(write)
+    .await?;
+    let at = Timestamp::from_millis;
+    Ok(rows.into_iter().filter_map(|(begin, end, replaced)| part_lived(at(begin), at(end), at(replaced))).collect())
+}
+
+/// The managed certificate that is for an endpoint, as `tenant/id`, and what its nodes serve of it: found by the name that
+/// is asked for, else by what is served, else by what was served before.
+async fn managed(
+    write: &mut SqliteConnection,
+    id: i64,
+    nodes: &[Node],
+) -> Result<Option<(String, Option<Serves>)>, sqlx::Error> {
+    let found: Option<(String, String)> = sqlx::query_as(
+        "SELECT tenant, id FROM (
+             SELECT 0 AS way, v.tenant, v.id, v.place FROM endpoint e JOIN managed_name m ON m.name = e.asked
+                 JOIN version v ON v.tenant = m.tenant AND v.id = m.id WHERE e.id = ?1 AND e.asked <> ''
+             UNION ALL
+             SELECT 1, v.tenant, v.id, v.place FROM endpoint e JOIN managed_name m ON m.name = '*.' || e.parent
+                 JOIN version v ON v.tenant = m.tenant AND v.id = m.id WHERE e.id = ?1 AND e.parent <> ''
+             UNION ALL
+             SELECT 2, v.tenant, v.id, v.place FROM node n JOIN version v ON v.certificate = n.certificate
+                 WHERE n.endpoint = ?1
+             UNION ALL
+             SELECT 3, v.tenant, v.id, v.place FROM association a JOIN version v ON v.certificate = a.certificate
+                 WHERE a.endpoint = ?1
+         ) ORDER BY way, place DESC LIMIT 1",
+    )
+    .bind(id)
+    .fetch_optional(&mut *write)
+    .await?;
+    let Some((tenant, managed)) = found else { return Ok(None) };
+    let rows: Vec<(i64, i64, Option<i64>)> =
+        sqlx::query_as("SELECT certificate, place, offered_at FROM version WHERE tenant = ? AND id = ?")
+            .bind(&tenant)
+            .bind(&managed)
+            .fetch_all(write)
+            .await?;
+    let versions: Vec<drift::Version> =
+        rows.iter().map(|(_, order, offered)| drift::Version { order: *order, offered: offered.is_some() }).collect();
+    let served = nodes
+        .iter()
+        .filter_map(|node| node.certificate)
+        .map(|one| rows.iter().find(|(certificate, ..)| *certificate == one.id).map(|(_, order, _)| *order));
+    let serves = drift::worst(served.filter_map(|order| drift::serves(&versions, order)));
+    Ok(Some((format!("{tenant}/{managed}"), serves)))
+}
+
+async fn set_tokens(write: &mut SqliteConnection, id: i64, certificates: &BTreeSet<i64>) -> Result<(), sqlx::Error> {
+    let row = sqlx::query("SELECT name, host, sni FROM endpoint WHERE id = ?").bind(id).fetch_one(&mut *write).await?;
+    let mut texts: [String; 3] = [row.try_get("name")?, row.try_get("host")?, row.try_get("sni")?];
+    let [name, host, _] = &mut texts;
+    // A name that nobody gave is the host with its port.
+    if name.contains(host.as_str()) {
+        name.clear();
+    }
+    let mut tokens = search::tokens(texts.iter().map(String::as_str));
+    for certificate in certificates {
+        let known: Vec<String> = sqlx::query_scalar("SELECT token FROM token WHERE kind = 'c' AND id = ?")
+            .bind(certificate)
+            .fetch_all(&mut *write)
+            .await?;
+        tokens.extend(known);
+    }
+    search::set(write, Kind::Endpoint, id, &tokens).await
+}
+
+/// Stores a certificate once; returns its number.
+pub(crate) async fn certificate(
+    write: &mut SqliteConnection,
+    facts: &Facts,
+    der: &[u8],
+    now: Timestamp,
+) -> Result<i64, sqlx::Error> {
+    let fingerprint = facts.fingerprint.as_bytes().as_slice();
+    let known: Option<i64> = sqlx::query_scalar("SELECT id FROM certificate WHERE fingerprint = ?")
+        .bind(fingerprint)
+        .fetch_optional(&mut *write)
+        .await?;
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let id: i64 = sqlx::query_scalar(
+        "INSERT INTO certificate (fingerprint, der, subject, issuer, serial, names, not_before, not_after, key, signature,
+         spki, added_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+    )
+    .bind(fingerprint)
+    .bind(der)
+    .bind(&facts.subject)
+    .bind(&facts.issuer)
+    .bind(&facts.serial)
+    .bind(facts.names.join(" "))
+    .bind(facts.not_before.millis())
+    .bind(facts.not_after.millis())
+    .bind(&facts.key)
+    .bind(&facts.signature)
+    .bind(facts.spki.as_bytes().as_slice())
+    .bind(now.millis())
+    .fetch_one(&mut *write)
+    .await?;
+    search::set(write, Kind::Certificate, id, &search::of_certificate(facts)).await?;
+    Ok(id)
+}
+
+impl Tallies {
+    pub(crate) fn count(&mut self, what: &str, by: i64) {
+        *self.counts.entry(what.to_owned()).or_default() += by;
+    }
+
+    fn changed(&mut self, summary: &Summary, by: i64) {
+        if let Some((first, last)) = summary.life {
+            *self.lives.entry((first.div_euclid(DAY), last.div_euclid(DAY))).or_default() += by;
+        }
+        if summary.failing_since.is_some() {
+            self.count("failing", by);
+        }
+        if summary.managed.is_some() {
+            self.count("managed", by);
+        }
+        if let Some(serves) = summary.serves {
+            self.count(serves.as_str(), by);
+        }
+    }
+
+    pub(crate) async fn store(self, write: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        for (what, by) in self.counts.into_iter().filter(|(_, by)| *by != 0) {
+            sqlx::query(
+                "INSERT INTO tally (what, endpoints) VALUES (?1, ?2)
+                 ON CONFLICT (what) DO UPDATE SET endpoints = endpoints + ?2",
+            )
+            .bind(what)
+            .bind(by)
+            .execute(&mut *write)
+            .await?;
+        }
+        for ((first, last), by) in self.lives.into_iter().filter(|(_, by)| *by != 0) {
+            sqlx::query(
+                "INSERT INTO life (first_day, last_day, endpoints) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (first_day, last_day) DO UPDATE SET endpoints = endpoints + ?3",
+            )
+            .bind(first)
+            .bind(last)
+            .bind(by)
+            .execute(&mut *write)
+            .await?;
+            sqlx::query("DELETE FROM life WHERE first_day = ? AND last_day = ? AND endpoints = 0")
+                .bind(first)
+                .bind(last)
+                .execute(&mut *write)
+                .await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,366 @@
+//! `certbus endpoint`: what is watched. Registered, listed, shown, edited, removed, imported, exported, polled.
+
+mod import;
+mod show;
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
+use certbus_core::endpoint::{Endpoint, FieldError, Written};
+use certbus_core::time::Timestamp;
+use certbus_manager::clock;
+use certbus_manager::inventory::poller::Poller;
+use certbus_store::endpoints::Stored;
+use certbus_store::{Listed, Query, State, Store, StoreError};
+use clap::{Args, Subcommand};
+
+use super::audit::actor;
+use super::exit::{Missing, Mistake};
+use super::output;
+use crate::settings::Settings;
+use crate::wire;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EndpointCommand {
+    /// Watch servers: [PROTOCOL://]HOST[:PORT], each with all its nodes.
+    Add {
+        /// What to watch
+        #[arg(required = true, value_name = "ENDPOINT")]
+        endpoints: Vec<String>,
+        #[command(flatten)]
+        fields: Fields,
+    },
+    /// List what is watched.
+    Ls(List),
+    /// Show all that is known of one: its nodes, what they serve and served, how they failed.
+    Show {
+        /// Number, name, host or host:port
+        endpoint: String,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change what is said of endpoints.
+    Edit {
+        /// Number, name, host or host:port
+        #[arg(required = true, value_name = "ENDPOINT")]
+        endpoints: Vec<String>,
+        /// Another host
+        #[arg(long)]
+        host: Option<String>,
+        /// Watch it again after --paused
+        #[arg(long, conflicts_with = "paused")]
+        active: bool,
+        #[command(flatten)]
+        fields: Fields,
+    },
+    /// Watch endpoints no longer, and forget what was seen of them.
+    Rm {
+        /// Number, name, host or host:port
+        #[arg(required = true, value_name = "ENDPOINT")]
+        endpoints: Vec<String>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Register what a file lists: CSV with a heading, lines of `scan --json` or `endpoint export`, or plain targets.
+    Import(import::Import),
+    /// Print all endpoints, for `endpoint import` of another inventory.
+    Export {
+        /// CSV rather than one JSON object a line
+        #[arg(long)]
+        csv: bool,
+    },
+    /// Ask endpoints for their certificates now, and keep what they show.
+    Poll {
+        /// Number, name, host or host:port
+        #[arg(required_unless_present = "all", value_name = "ENDPOINT")]
+        endpoints: Vec<String>,
+        /// Every endpoint that is watched from this site
+        #[arg(long, conflicts_with = "endpoints")]
+        all: bool,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Fields {
+    /// What people call it
+    #[arg(long)]
+    name: Option<String>,
+    /// Its port
+    #[arg(long)]
+    port: Option<String>,
+    /// The name in the ClientHello, if it is not the host; "" for the host
+    #[arg(long, value_name = "NAME")]
+    sni: Option<String>,
+    /// What is spoken before TLS: smtp, imap, postgres …; none
+    #[arg(long, value_name = "PROTOCOL")]
+    starttls: Option<String>,
+    /// Words to group by, separated by commas
+    #[arg(long, value_name = "WORDS")]
+    tags: Option<String>,
+    /// Who is to be told
+    #[arg(long)]
+    owner: Option<String>,
+    /// From where it is polled, separated by commas
+    #[arg(long, value_name = "WORDS")]
+    sites: Option<String>,
+    /// How often, such as 10m; "" for as often as usual
+    #[arg(long, value_name = "TIME")]
+    interval: Option<String>,
+    /// Do not poll it
+    #[arg(long)]
+    paused: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Words: begins of labels or words of host, name, or a certificate's names or issuer
+    #[arg(value_name = "WORDS")]
+    search: Vec<String>,
+    /// Only those that are: expired, older-version, another, overdue, failing, unseen, paused, current, ok
+    #[arg(long, value_parser = |text: &str| text.parse::<State>())]
+    state: Option<State>,
+    /// Only those with this tag
+    #[arg(long)]
+    tag: Option<String>,
+    /// Only those of this owner
+    #[arg(long)]
+    owner: Option<String>,
+    /// Only those polled from this site
+    #[arg(long)]
+    site: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+impl Fields {
+    fn written(self) -> Written {
+        Written {
+            name: self.name,
+            port: self.port,
+            sni: self.sni,
+            starttls: self.starttls,
+            tags: self.tags,
+            owner: self.owner,
+            sites: self.sites,
+            interval: self.interval,
+            active: self.paused.then(|| "no".to_owned()),
+            host: None,
+        }
+    }
+}
+
+impl EndpointCommand {
+    pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
+        let store = wire::inventory(settings).await?;
+        match self {
+            Self::Add { endpoints, fields } => add(&store, &endpoints, fields).await,
+            Self::Ls(list) => list.run(&store).await,
+            Self::Show { endpoint, json } => show::run(&store, &endpoint, json).await,
+            Self::Edit { endpoints, host, active, fields } => {
+                let active = if active { Some("yes".to_owned()) } else { None };
+                let written = fields.written();
+                let written = Written { host, active: active.or(written.active.clone()), ..written };
+                edit(&store, &endpoints, &written).await
+            }
+            Self::Rm { endpoints, yes } => remove(&store, &endpoints, yes).await,
+            Self::Import(import) => import.run(&store, settings.site()).await,
+            Self::Export { csv } => import::export(&store, csv).await,
+            Self::Poll { endpoints, all, json } => poll(&store, settings.site(), &endpoints, all, json).await,
+        }
+    }
+}
+
+/// All that is wrong with what was written for one endpoint, as a mistake of its author.
+fn mistake(what: &str, errors: &[FieldError]) -> Mistake {
+    let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    Mistake::new(format!("{what}: {}", all.join("; ")))
+}
+
+async fn add(store: &Store, hosts: &[String], fields: Fields) -> Result<()> {
+    if hosts.len() > 1 && fields.name.is_some() {
+        bail!(Mistake::new("--name is for one endpoint; give it to each with `endpoint edit`"));
+    }
+    let written = fields.written();
+    // All are read before any is stored.
+    let mut endpoints = Vec::new();
+    for host in hosts {
+        let written = Written { host: Some(host.clone()), ..written.clone() };
+        endpoints.push(Endpoint::parse(&written).map_err(|errors| mistake(host, &errors))?);
+    }
+    for endpoint in &endpoints {
+        let id = store.add_endpoint(endpoint, &actor(), clock::now()).await?;
+        output::done(format!("{} is watched, as number {id}", endpoint.key));
+    }
+    Ok(())
+}
+
+async fn edit(store: &Store, names: &[String], written: &Written) -> Result<()> {
+    if *written == Written::default() {
+        bail!(Mistake::new("nothing to change was said; see `certbus endpoint edit --help`"));
+    }
+    let ids = meant(store, names).await?;
+    if ids.len() > 1 && (written.host.is_some() || written.name.is_some()) {
+        bail!(Mistake::new(format!("--host and --name are for one endpoint, and {} are meant", ids.len())));
+    }
+    for id in ids {
+        let Some(stored) = store.endpoint(id).await? else { continue };
+        let edited = stored.endpoint.edited(written).map_err(|errors| mistake(&stored.endpoint.name, &errors))?;
+        if edited == stored.endpoint {
+            output::line(format!("{} is so already", edited.name));
+            continue;
+        }
+        store.edit_endpoint(&stored, &edited, &actor(), clock::now()).await?;
+        output::done(format!("{} is changed", edited.name));
+    }
+    Ok(())
+}
+
+async fn remove(store: &Store, names: &[String], yes: bool) -> Result<()> {
+    let ids = meant(store, names).await?;
+    let mut meant = Vec::new();
+    for id in &ids {
+        meant.extend(store.endpoint(*id).await?.map(|stored| stored.endpoint.name));
+    }
+    let question = format!("Forget {} and all that was seen of it?", meant.join(", "));
+    if !yes {
+        match output::ask(&question) {
+            Some(true) => {}
+            Some(false) => return Ok(()),
+            None => bail!(Mistake::new("nobody is here to confirm; say --yes")),
+        }
+    }
+    store.remove_endpoints(&ids, &actor(), clock::now()).await?;
+    output::done(format!("{} is watched no longer", meant.join(", ")));
+    Ok(())
+}
+
+/// The endpoints that are meant, each once. Nothing is done if one name means nothing.
+async fn meant(store: &Store, names: &[String]) -> Result<Vec<i64>> {
+    let mut ids = BTreeSet::new();
+    for name in names {
+        ids.extend(store.meant(name).await?);
+    }
+    Ok(ids.into_iter().collect())
+}
+
+impl List {
+    async fn run(self, store: &Store) -> Result<()> {
+        let now = clock::now();
+        let mut query = Query {
+            search: self.search.join(" "),
+            state: self.state,
+            tag: self.tag,
+            owner: self.owner,
+            site: self.site,
+            after: None,
+            limit: 500,
+        };
+        let everything = query == Query { limit: 500, ..Query::default() };
+        let mut left = self.limit.unwrap_or(usize::MAX);
+        let mut any = false;
+        while left > 0 && !output::nobody_reads() {
+            query.limit = i64::try_from(left.min(500)).unwrap_or(500);
+            let page = store.endpoints(&query, now).await?;
+            left -= page.rows.len().min(left);
+            any |= !page.rows.is_empty();
+            let heading = ["number", "name", "state", "expires", "serves", "issuer", "owner", "tags"];
+            output::listing(self.json, &heading, page.rows, |row| cells(row, now));
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        if !any && !self.json {
+            let hint = if everything { "`certbus endpoint add HOST` watches one" } else { "none is like that" };
+            output::remark(format!("no endpoints in {}; {hint}", store.place()));
+        }
+        Ok(())
+    }
+}
+
+fn cells(row: Listed, now: Timestamp) -> Vec<String> {
+    let tags: Vec<&str> = row.stored.endpoint.tags.iter().map(|tag| tag.as_str()).collect();
+    vec![
+        row.stored.id.to_string(),
+        row.stored.endpoint.name.clone(),
+        row.state.as_str().to_owned(),
+        row.expires_at.map_or_else(|| "-".to_owned(), |at| left(at, now)),
+        row.serves.map_or_else(|| "-".to_owned(), |serves| serves.to_string()),
+        row.issuer.clone().unwrap_or_else(|| "-".to_owned()),
+        row.stored.endpoint.owner.clone(),
+        tags.join(" "),
+    ]
+}
+
+/// How long it is until `at`: days, and hours below ten days.
+pub(super) fn left(at: Timestamp, now: Timestamp) -> String {
+    let words = |hours: u64| if hours < 240 { format!("{hours} h") } else { format!("{} days", hours / 24) };
+    match at > now {
+        true => format!("in {}", words(at.since(now).as_secs() / 3600)),
+        false => format!("{} ago", words(now.since(at).as_secs() / 3600)),
+    }
+}
+
+async fn poll(store: &Store, site: &str, names: &[String], all: bool, json: bool) -> Result<()> {
+    let ids = if all { every(store, site).await? } else { meant(store, names).await? };
+    if ids.is_empty() {
+        output::remark(format!("nothing in {} is watched from site {site}", store.place()));
+        return Ok(());
+    }
+    let poller = Poller::new(site);
+    let mut failed = 0;
+    for some in ids.chunks(256) {
+        let endpoints = store.to_poll(some).await?;
+        let polls = poller.poll(&endpoints, clock::now()).await;
+        store.record(&polls).await?;
+        for poll in &polls {
+            failed += usize::from(poll.looks.iter().all(|look| look.outcome.is_err()));
+            let Some((_, endpoint)) = endpoints.iter().find(|(id, _)| *id == poll.endpoint) else { continue };
+            show::polled(store, poll, &endpoint.name, json).await?;
+        }
+        if polls.is_empty() {
+            bail!(Missing::new("the endpoint was removed meanwhile"));
+        }
+    }
+    if failed > 0 && !json {
+        output::remark(format!("{failed} of {} showed no certificate", ids.len()));
+    }
+    Ok(())
+}
+
+async fn every(store: &Store, site: &str) -> Result<Vec<i64>, StoreError> {
+    let mut ids = Vec::new();
+    let mut query = Query { site: Some(site.to_owned()), limit: 1000, ..Query::default() };
+    loop {
+        let page = store.endpoints(&query, clock::now()).await?;
+        let active = |row: &Listed| row.stored.endpoint.active.then_some(row.stored.id);
+        ids.extend(page.rows.iter().filter_map(active));
+        match page.next {
+            None => return Ok(ids),
+            next => query.after = next,
+        }
+    }
+}
+
+/// One endpoint that is meant; several are a mistake.
+async fn one(store: &Store, text: &str) -> Result<Stored> {
+    let ids = store.meant(text).await?;
+    if let [id] = ids.as_slice() {
+        let stored = store.endpoint(*id).await?;
+        return stored.ok_or_else(|| Missing::new(format!("there is no endpoint `{text}` any more")).into());
+    }
+    let mut all = Vec::new();
+    for id in ids {
+        all.extend(store.endpoint(id).await?.map(|stored| format!("{id} ({})", stored.endpoint.key)));
+    }
+    bail!(Mistake::new(format!("`{text}` means several endpoints: {}; give a number", all.join(", "))))
+}
