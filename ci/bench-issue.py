@@ -147,7 +147,8 @@ def one(work):
     for kind in (Certbus, Uacme, AcmeTiny, Lego, Certbot):
         try:
             side = kind(made(work / kind.name))
-            side.issue(f"{kind.name}.first.{STAMP}.http.test")
+            if kind is not Uacme:
+                side.issue(f"{kind.name}.first.{STAMP}.http.test")
             sides.append(side)
         except (SystemExit, FileNotFoundError) as why:
             if kind is Certbus:
@@ -156,12 +157,20 @@ def one(work):
     times = {side.name: [] for side in sides}
     for round_ in range(ROUNDS):
         for side in sides:
-            times[side.name].append(side.issue(f"{side.name}{round_}.{STAMP}.http.test"))
+            # uacme does not read some of the challenges that Pebble offers by chance: it is given a few orders more.
+            for attempt in range(10):
+                try:
+                    times[side.name].append(side.issue(f"{side.name}{round_}-{attempt}.{STAMP}.http.test"))
+                    break
+                except SystemExit:
+                    if not isinstance(side, Uacme):
+                        raise
+    times = {name: took for name, took in times.items() if took}
     print(f"One certificate over HTTP-01 at one Pebble, whole program, median of {ROUNDS} interleaved rounds")
     medians = {name: statistics.median(wall for wall, _ in took) for name, took in times.items()}
     for name, took in times.items():
         cpu = statistics.median(cpu for _, cpu in took)
-        print(f"  {name:<10} {medians[name] * 1000:7.0f} ms, CPU {cpu * 1000:5.0f} ms")
+        print(f"  {name:<10} {medians[name] * 1000:7.0f} ms, CPU {cpu * 1000:5.0f} ms, of {len(took)}")
     best = min(value for name, value in medians.items() if name != "certbus")
     verdict(f"certbus against the fastest of the others ({best * 1000:.0f} ms)", medians["certbus"] / best, "≤ 1",
             medians["certbus"] <= best)

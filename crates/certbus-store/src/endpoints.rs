@@ -48,7 +48,9 @@ impl Store {
         if let Some((id, name)) = self.find(&mut write, &endpoint.key).await? {
             return Err(StoreError::Duplicate { key: Box::new(endpoint.key.clone()), id, name });
         }
-        let id = self.insert(&mut write, endpoint, actor, now).await.map_err(|e| self.fault(&e))?;
+        let mut tallies = Tallies::default();
+        let id = insert(&mut write, endpoint, actor, now, &mut tallies).await.map_err(|e| self.fault(&e))?;
+        tallies.store(&mut write).await.map_err(|e| self.fault(&e))?;
         self.commit(write).await?;
         Ok(id)
     }
@@ -65,9 +67,13 @@ impl Store {
     ) -> Result<Vec<Put>, StoreError> {
         let mut write = self.begin().await?;
         let mut done = Vec::with_capacity(endpoints.len());
+        let mut tallies = Tallies::default();
         for endpoint in endpoints {
             done.push(match self.find(&mut write, &endpoint.key).await? {
-                None => Put::Added(self.insert(&mut write, endpoint, actor, now).await.map_err(|e| self.fault(&e))?),
+                None => {
+                    let id = insert(&mut write, endpoint, actor, now, &mut tallies).await;
+                    Put::Added(id.map_err(|e| self.fault(&e))?)
+                }
                 Some((id, _)) => match self.read(&mut write, id).await? {
                     Some(stored) if stored.endpoint != *endpoint => {
                         self.update(&mut write, &stored, endpoint, actor, now).await?;
@@ -77,6 +83,7 @@ impl Store {
                 },
             });
         }
+        tallies.store(&mut write).await.map_err(|e| self.fault(&e))?;
         self.commit(write).await?;
         Ok(done)
     }
@@ -192,42 +199,6 @@ impl Store {
             .map_err(|e| self.fault(&e))
     }
 
-    async fn insert(
-        &self,
-        write: &mut Transaction<'static, Sqlite>,
-        endpoint: &Endpoint,
-        actor: &Actor,
-        now: Timestamp,
-    ) -> Result<i64, sqlx::Error> {
-        let [host, sni, starttls] = texts(&endpoint.key);
-        let (asked, parent) = asked(&endpoint.key);
-        let id: i64 = sqlx::query_scalar(
-            "INSERT INTO endpoint (name, host, port, sni, starttls, owner, active, every, revision, added_at, asked, parent)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?) RETURNING id",
-        )
-        .bind(&endpoint.name)
-        .bind(host)
-        .bind(endpoint.key.port)
-        .bind(sni)
-        .bind(starttls)
-        .bind(&endpoint.owner)
-        .bind(endpoint.active)
-        .bind(seconds(endpoint.interval))
-        .bind(now.millis())
-        .bind(asked)
-        .bind(parent)
-        .fetch_one(&mut **write)
-        .await?;
-        self.words_and_sites(write, id, None, endpoint, now).await?;
-        let mut tallies = Tallies::default();
-        tallies.count("endpoints", 1);
-        tallies.count("active", i64::from(endpoint.active));
-        tallies.store(write).await?;
-        summary::renew(write, &[id]).await?;
-        note(write, actor, now, ["endpoint add", &endpoint.key.to_string(), &endpoint.name]).await?;
-        Ok(id)
-    }
-
     async fn update(
         &self,
         write: &mut Transaction<'static, Sqlite>,
@@ -257,48 +228,30 @@ impl Store {
         .execute(&mut **write)
         .await
         .map_err(fault)?;
-        self.words_and_sites(write, was.id, Some(&was.endpoint), endpoint, now).await.map_err(fault)?;
+        if was.endpoint.tags != endpoint.tags {
+            sqlx::query("DELETE FROM endpoint_tag WHERE endpoint = ?")
+                .bind(was.id)
+                .execute(&mut **write)
+                .await
+                .map_err(fault)?;
+            set_tags(write, was.id, endpoint).await.map_err(fault)?;
+        }
+        // What is polled from elsewhere, or asked otherwise, is polled at once.
+        let polled = |one: &Endpoint| (one.sites.clone(), one.active, one.key.clone());
+        if polled(&was.endpoint) != polled(endpoint) {
+            sqlx::query("DELETE FROM schedule WHERE endpoint = ?")
+                .bind(was.id)
+                .execute(&mut **write)
+                .await
+                .map_err(fault)?;
+            set_sites(write, was.id, endpoint, now).await.map_err(fault)?;
+        }
         let mut tallies = Tallies::default();
         tallies.count("active", i64::from(endpoint.active) - i64::from(was.endpoint.active));
         tallies.store(write).await.map_err(fault)?;
         summary::renew(write, &[was.id]).await.map_err(fault)?;
         let detail = differences(&was.endpoint, endpoint);
         note(write, actor, now, ["endpoint edit", &endpoint.key.to_string(), &detail]).await.map_err(fault)
-    }
-
-    async fn words_and_sites(
-        &self,
-        write: &mut SqliteConnection,
-        id: i64,
-        was: Option<&Endpoint>,
-        endpoint: &Endpoint,
-        now: Timestamp,
-    ) -> Result<(), sqlx::Error> {
-        if was.is_none_or(|was| was.tags != endpoint.tags) {
-            sqlx::query("DELETE FROM endpoint_tag WHERE endpoint = ?").bind(id).execute(&mut *write).await?;
-            for tag in &endpoint.tags {
-                sqlx::query("INSERT INTO endpoint_tag (tag, endpoint) VALUES (?, ?)")
-                    .bind(tag.as_str())
-                    .bind(id)
-                    .execute(&mut *write)
-                    .await?;
-            }
-        }
-        // What is no longer polled has no moment of its next poll; what is polled elsewhere, or otherwise, is polled at once.
-        if was.is_none_or(|was| (&was.sites, was.active, &was.key) != (&endpoint.sites, endpoint.active, &endpoint.key))
-        {
-            sqlx::query("DELETE FROM schedule WHERE endpoint = ?").bind(id).execute(&mut *write).await?;
-            for site in &endpoint.sites {
-                let next = if endpoint.active { now.millis() } else { i64::MAX };
-                sqlx::query("INSERT INTO schedule (endpoint, site, next_at) VALUES (?, ?, ?)")
-                    .bind(id)
-                    .bind(site.as_str())
-                    .bind(next)
-                    .execute(&mut *write)
-                    .await?;
-            }
-        }
-        Ok(())
     }
 
     pub(crate) async fn read(&self, connection: &mut SqliteConnection, id: i64) -> Result<Option<Stored>, StoreError> {
@@ -315,6 +268,72 @@ impl Store {
         .map_err(fault)?;
         row.map(|row| stored(&row)).transpose().map_err(fault)
     }
+}
+
+/// Stores a new one. The counts of all are the caller's to store.
+async fn insert(
+    write: &mut SqliteConnection,
+    endpoint: &Endpoint,
+    actor: &Actor,
+    now: Timestamp,
+    tallies: &mut Tallies,
+) -> Result<i64, sqlx::Error> {
+    let [host, sni, starttls] = texts(&endpoint.key);
+    let (asked, parent) = asked(&endpoint.key);
+    let id: i64 = sqlx::query_scalar(
+        "INSERT INTO endpoint (name, host, port, sni, starttls, owner, active, every, revision, added_at, asked, parent)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?) RETURNING id",
+    )
+    .bind(&endpoint.name)
+    .bind(host)
+    .bind(endpoint.key.port)
+    .bind(sni)
+    .bind(starttls)
+    .bind(&endpoint.owner)
+    .bind(endpoint.active)
+    .bind(seconds(endpoint.interval))
+    .bind(now.millis())
+    .bind(asked)
+    .bind(parent)
+    .fetch_one(&mut *write)
+    .await?;
+    set_tags(write, id, endpoint).await?;
+    set_sites(write, id, endpoint, now).await?;
+    summary::begin(write, id).await?;
+    tallies.count("endpoints", 1);
+    tallies.count("active", i64::from(endpoint.active));
+    note(write, actor, now, ["endpoint add", &endpoint.key.to_string(), &endpoint.name]).await?;
+    Ok(id)
+}
+
+async fn set_tags(write: &mut SqliteConnection, id: i64, endpoint: &Endpoint) -> Result<(), sqlx::Error> {
+    for tag in &endpoint.tags {
+        sqlx::query("INSERT INTO endpoint_tag (tag, endpoint) VALUES (?, ?)")
+            .bind(tag.as_str())
+            .bind(id)
+            .execute(&mut *write)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Each site with the moment of its next poll: now, or never while it is paused.
+async fn set_sites(
+    write: &mut SqliteConnection,
+    id: i64,
+    endpoint: &Endpoint,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let next = if endpoint.active { now.millis() } else { i64::MAX };
+    for site in &endpoint.sites {
+        sqlx::query("INSERT INTO schedule (endpoint, site, next_at) VALUES (?, ?, ?)")
+            .bind(id)
+            .bind(site.as_str())
+            .bind(next)
+            .execute(&mut *write)
+            .await?;
+    }
+    Ok(())
 }
 
 /// From a row with all its columns, and `tags` and `sites`.

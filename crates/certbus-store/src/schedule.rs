@@ -31,16 +31,8 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub async fn due_polls(&self, now: Timestamp, limit: i64) -> Result<Vec<DuePoll>, StoreError> {
         let fault = |e: sqlx::Error| self.fault(&e);
-        let sites: Vec<String> = sqlx::query_scalar(
-            "WITH RECURSIVE site(name) AS (SELECT min(site) FROM schedule
-             UNION ALL SELECT (SELECT min(site) FROM schedule WHERE site > name) FROM site WHERE name IS NOT NULL)
-             SELECT name FROM site WHERE name IS NOT NULL",
-        )
-        .fetch_all(self.readers())
-        .await
-        .map_err(fault)?;
         let mut due = Vec::new();
-        for site in sites {
+        for site in self.sites().await? {
             let rows = sqlx::query(
                 "SELECT schedule.endpoint, next_at, every, overdue_at, not_before, not_after FROM schedule
                  JOIN endpoint ON endpoint.id = schedule.endpoint
@@ -158,11 +150,28 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn poll_lag(&self, now: Timestamp) -> Result<Option<Duration>, StoreError> {
-        let first: Option<i64> = sqlx::query_scalar("SELECT min(next_at) FROM schedule WHERE next_at <= ?")
-            .bind(now.millis())
-            .fetch_one(self.readers())
-            .await
-            .map_err(|e| self.fault(&e))?;
-        Ok(first.map(|first| now.since(Timestamp::from_millis(first))))
+        let mut lag = None;
+        for site in self.sites().await? {
+            let first: Option<i64> = sqlx::query_scalar("SELECT min(next_at) FROM schedule WHERE site = ?")
+                .bind(site)
+                .fetch_one(self.readers())
+                .await
+                .map_err(|e| self.fault(&e))?;
+            let due = first.map(Timestamp::from_millis).filter(|first| *first <= now);
+            lag = lag.max(due.map(|due| now.since(due)));
+        }
+        Ok(lag)
+    }
+
+    /// Every site that something is polled from: one look-up in the index for each.
+    async fn sites(&self) -> Result<Vec<String>, StoreError> {
+        sqlx::query_scalar(
+            "WITH RECURSIVE site(name) AS (SELECT min(site) FROM schedule
+             UNION ALL SELECT (SELECT min(site) FROM schedule WHERE site > name) FROM site WHERE name IS NOT NULL)
+             SELECT name FROM site WHERE name IS NOT NULL",
+        )
+        .fetch_all(self.readers())
+        .await
+        .map_err(|e| self.fault(&e))
     }
 }

@@ -80,6 +80,11 @@ pub(crate) async fn renew(write: &mut SqliteConnection, endpoints: &[i64]) -> Re
     tallies.store(write).await
 }
 
+/// What a new endpoint is found by; nothing was seen of it.
+pub(crate) async fn begin(write: &mut SqliteConnection, id: i64) -> Result<(), sqlx::Error> {
+    set_tokens(write, id, &BTreeSet::new()).await
+}
+
 /// Takes an endpoint that is to be removed out of the counts.
 pub(crate) async fn forget(write: &mut SqliteConnection, id: i64) -> Result<(), sqlx::Error> {
     let Some(before) = stored(write, id).await? else { return Ok(()) };
@@ -153,11 +158,11 @@ async fn nodes(write: &mut SqliteConnection, id: i64) -> Result<Vec<Node>, sqlx:
 }
 
 async fn computed(write: &mut SqliteConnection, id: i64, nodes: &[Node]) -> Result<Summary, sqlx::Error> {
+    if nodes.is_empty() {
+        return Ok(Summary::default());
+    }
     let served = || nodes.iter().filter_map(|node| node.certificate);
-    let Some(first) = served().min_by_key(|one| (one.not_after, one.id)) else {
-        let failing_since = nodes.iter().filter_map(|node| node.failing_first).min();
-        return Ok(Summary { failing_since, ..Summary::default() });
-    };
+    let first = served().min_by_key(|one| (one.not_after, one.id));
     let habit = habit(write, id).await?;
     let at = Timestamp::from_millis;
     let overdue = served().map(|one| overdue_from(at(one.not_before), at(one.not_after), &habit)).min();
@@ -166,9 +171,9 @@ async fn computed(write: &mut SqliteConnection, id: i64, nodes: &[Node]) -> Resu
         None => (None, None),
     };
     Ok(Summary {
-        certificate: Some(first.id),
-        life: Some((first.not_before, first.not_after)),
-        expires_at: Some(first.not_after),
+        certificate: first.map(|first| first.id),
+        life: first.map(|first| (first.not_before, first.not_after)),
+        expires_at: first.map(|first| first.not_after),
         overdue_at: overdue.map(Timestamp::millis),
         failing_since: nodes.iter().filter_map(|node| node.failing_first).min(),
         managed,

@@ -123,7 +123,7 @@ async fn listings(most: usize) {
 }
 
 /// A query, of a number that goes through all endpoints.
-type Asked = dyn Fn(usize) -> Query;
+type Asked<'a> = dyn Fn(usize) -> Query + 'a;
 
 async fn reads(store: &Store, count: usize) -> Vec<(&'static str, Vec<f64>)> {
     let page = |query: Query| Query { limit: 50, ..query };
