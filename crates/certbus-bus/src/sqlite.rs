@@ -2,7 +2,8 @@
 //! systems, whose locks do not hold.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use certbus_core::batch::Batch;
@@ -10,7 +11,8 @@ use certbus_core::id::{Cursor, Hash};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, StreamExt};
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
 };
 use sqlx::{Connection, Row};
 
@@ -71,15 +73,33 @@ impl SqliteFile {
         }
         let options = connect_options(path).create_if_missing(create);
         let (opened, looked_at) = (path.to_owned(), path.to_owned());
+        // As long as nobody ever saw another file in its place, no connection can be to another.
+        let first = Arc::new(OnceLock::new());
+        let moved = Arc::new(AtomicBool::new(false));
+        let (first_opened, has_moved) = (first.clone(), moved.clone());
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
             .max_lifetime(REOPEN)
-            .after_connect(move |connection, _| remember_file(connection, mark(&opened)).boxed())
+            .after_connect(move |connection, _| {
+                let here = mark(&opened);
+                if *first_opened.get_or_init(|| here) != here {
+                    has_moved.store(true, Ordering::Relaxed);
+                }
+                remember_file(connection, here).boxed()
+            })
             // After a full disk even a rollback may have failed: such a connection is not used again. Nor is one to a file
             // that was moved away: what is written there is lost.
             .before_acquire(move |connection, _| {
                 let here = mark(&looked_at);
-                async move { Ok(!connection.is_in_transaction() && remembered_file(connection).await? == here) }.boxed()
+                if first.get() != Some(&here) {
+                    moved.store(true, Ordering::Relaxed);
+                }
+                let doubtful = moved.load(Ordering::Relaxed);
+                async move {
+                    let free = !connection.is_in_transaction();
+                    Ok(free && (!doubtful || remembered_file(connection).await? == here))
+                }
+                .boxed()
             })
             .connect_lazy_with(options);
         let file = Self { path: Arc::new(path.to_owned()), pool };
@@ -168,6 +188,43 @@ fn connect_options(path: &Path) -> SqliteConnectOptions {
 
 impl SqliteLog {
     async fn read_on(&self, connection: &mut SqliteConnection, after: Cursor, limit: usize) -> Result<Page, LogError> {
+        match self.read_next(connection, after, limit).await? {
+            Some(page) => Ok(page),
+            None => self.read_with_checks(connection, after, limit).await,
+        }
+    }
+
+    /// What comes after a place that is there, by one query: what nearly every reader asks. None: the place is not there.
+    async fn read_next(
+        &self,
+        connection: &mut SqliteConnection,
+        after: Cursor,
+        limit: usize,
+    ) -> Result<Option<Page>, LogError> {
+        let fault = |e: sqlx::Error| self.file.fault(&e);
+        // The place itself comes first, without its body.
+        let mut rows = sqlx::query(
+            "SELECT seq, CASE seq WHEN ?2 THEN hash END AS hash, CASE seq WHEN ?2 THEN x'' ELSE body END AS body
+             FROM batch WHERE stream = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3",
+        )
+        .bind(&*self.stream)
+        .bind(number(after.seq))
+        .bind(i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX))
+        .fetch(connection);
+        let Some(first) = rows.next().await.transpose().map_err(fault)? else { return Ok(None) };
+        let hash: Option<Vec<u8>> = first.try_get("hash").map_err(fault)?;
+        if hash.as_deref().and_then(to_hash) != Some(after.hash) {
+            return Ok(None);
+        }
+        self.page(rows).await.map(Some)
+    }
+
+    async fn read_with_checks(
+        &self,
+        connection: &mut SqliteConnection,
+        after: Cursor,
+        limit: usize,
+    ) -> Result<Page, LogError> {
         let fault = |e: sqlx::Error| self.file.fault(&e);
         // One read transaction: the checks and the page see the same state.
         let mut read = connection.begin().await.map_err(fault)?;
@@ -202,11 +259,17 @@ impl SqliteLog {
         };
         let head = seqs.map_or(0, |(_, last)| last.unsigned_abs());
         check_read(&self.place(), after, first, found.as_deref().and_then(to_hash), head)?;
-        let mut rows = sqlx::query("SELECT seq, body FROM batch WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?")
+        let rows = sqlx::query("SELECT seq, body FROM batch WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?")
             .bind(&*self.stream)
             .bind(number(after.seq))
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch(&mut *read);
+        self.page(rows).await
+    }
+
+    /// Batches as long as they parse and fit into a page.
+    async fn page(&self, mut rows: BoxStream<'_, Result<SqliteRow, sqlx::Error>>) -> Result<Page, LogError> {
+        let fault = |e: sqlx::Error| self.file.fault(&e);
         let (mut page, mut size) = (Page::default(), 0);
         while let Some(row) = rows.next().await {
             let row = row.map_err(fault)?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use certbus_acme::IssueError;
 use certbus_bus::follow::FollowError;
@@ -418,8 +418,14 @@ impl Manager {
 
 impl Writer {
     pub(crate) async fn view(&self) -> Result<tokio::sync::MutexGuard<'_, View>, ManageError> {
+        let asked = Instant::now();
         let mut view = self.view.lock().await;
-        self.tenant.refresh(&mut view).await?;
+        // Who waited while another read need not read again: that reading began after he asked.
+        if view.read_at.is_none_or(|begun| begun < asked) {
+            let begun = Instant::now();
+            self.tenant.refresh(&mut view).await?;
+            view.read_at = Some(begun);
+        }
         Ok(view)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use certbus_bus::follow::{FollowError, PAGE, accept, load};
 use certbus_bus::log::{EventLog, LogError, SnapshotStore};
@@ -54,6 +55,8 @@ pub struct View {
     pub work: Work,
     /// The place before each batch that obtained something: chains and keys are read when they are needed.
     before: HashMap<u64, Cursor>,
+    /// When the last reading of both streams to their heads was begun.
+    pub(crate) read_at: Option<Instant>,
 }
 
 impl Tenant {
@@ -76,6 +79,7 @@ impl Tenant {
             catalog: Catalog::default(),
             work: Work::default(),
             before: HashMap::new(),
+            read_at: None,
         };
         for kind in IN_ORDER {
             let stream = self.stream(kind);
