@@ -66,6 +66,10 @@ class Certbus:
         self.env = {"CERTBUS_CONFIG": str(home / "certbus.toml"), "CERTBUS_DATA": str(home / "data")}
         run([CERTBUS, "init", "--ca", DIRECTORY, "--ca-roots", API_ROOT, "--agree-tos", "--http01",
              f"listen=127.0.0.1:{PORT}"], home, self.env)
+        # CAA records are asked of the server that has the names, as this Pebble does.
+        settings = subprocess.run([CERTBUS, "conf", "display", "--reveal"], env={**ENV, **self.env}, check=True, capture_output=True, text=True)
+        subprocess.run([CERTBUS, "conf", "update"], env={**ENV, **self.env}, check=True, stdout=subprocess.DEVNULL, text=True,
+                       input=f'resolver = "{os.environ["CERTBUS_TEST_BIND"]}"\n{settings.stdout}')
 
     def issue(self, name):
         return run([CERTBUS, "cert", "mk", "--subdomain", name], self.home, self.env)[:2]

@@ -14,6 +14,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{RData, RecordType};
+use tokio::sync::Semaphore;
 
 use crate::account::AcmeCa;
 use crate::dns::lookup;
@@ -28,13 +29,21 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Many orders at once have parents in common: what was answered is good for this long.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-const AT_ONCE: usize = 16;
+/// Lookups under way at a time, of all orders: a resolver that is asked a thousand things at once drops some.
+const AT_ONCE: usize = 32;
 
 /// Lookups of CAA records. One value per process: it remembers for a minute.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Caa {
     resolver: Option<SocketAddr>,
     seen: Mutex<HashMap<String, (Instant, Answer)>>,
+    under_way: Semaphore,
+}
+
+impl Default for Caa {
+    fn default() -> Self {
+        Self::new(None)
+    }
 }
 
 /// The records at a name itself; None where nobody could tell.
@@ -43,7 +52,7 @@ type Answer = Option<Vec<CaaRecord>>;
 impl Caa {
     /// Asks `resolver`, or the system's where None.
     pub fn new(resolver: Option<SocketAddr>) -> Self {
-        Self { resolver, seen: Mutex::default() }
+        Self { resolver, seen: Mutex::default(), under_way: Semaphore::new(AT_ONCE) }
     }
 
     /// Whether `ca` may sign for `names`. Returns the names about which nobody answered. A CA whose directory names no
@@ -83,6 +92,13 @@ impl Caa {
         Ok(unanswered.into_iter().collect())
     }
 
+    async fn named(&self, name: String, resolvers: &[SocketAddr]) -> (String, Answer) {
+        // It is never closed.
+        let _turn = self.under_way.acquire().await;
+        let answer = at(&name, resolvers).await;
+        (name, answer)
+    }
+
     /// The records at every name that the climb may come to.
     async fn find(&self, names: &[DnsName]) -> HashMap<String, Answer> {
         let mut found = HashMap::new();
@@ -99,7 +115,7 @@ impl Caa {
         }
         let resolvers = Propagation { resolver: self.resolver, ..Propagation::default() }.resolvers();
         let lookups: Vec<BoxFuture<'_, (String, Answer)>> =
-            missing.into_iter().map(|name| Box::pin(named(name, &resolvers)) as BoxFuture<'_, _>).collect();
+            missing.into_iter().map(|name| Box::pin(self.named(name, &resolvers)) as BoxFuture<'_, _>).collect();
         let mut lookups = futures::stream::iter(lookups).buffer_unordered(AT_ONCE);
         let collecting = async {
             while let Some((name, answer)) = lookups.next().await {
@@ -113,11 +129,6 @@ impl Caa {
         let _ = tokio::time::timeout(ANSWER_WITHIN, collecting).await;
         found
     }
-}
-
-async fn named(name: String, resolvers: &[SocketAddr]) -> (String, Answer) {
-    let answer = at(&name, resolvers).await;
-    (name, answer)
 }
 
 async fn at(name: &str, resolvers: &[SocketAddr]) -> Answer {

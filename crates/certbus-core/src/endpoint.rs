@@ -171,6 +171,11 @@ impl Endpoint {
                 text => Some(DnsName::parse(text).map_err(|error| error.to_string())?),
             };
             match &edited.key.sni {
+                // The host is asked for anyway: two endpoints that ask the same are one.
+                Some(name) if Host::Name(name.clone()) == edited.key.host => {
+                    edited.key.sni = None;
+                    Ok(())
+                }
                 Some(name) if name.is_wildcard() => Err("a wildcard is no name to ask for; write one it covers".into()),
                 _ => Ok(()),
             }
@@ -250,7 +255,8 @@ fn parse_place(text: &str) -> Result<(Option<Starttls>, Host, Option<u16>), Stri
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {
-    let port = text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+    let digits = text.trim().bytes().all(|b| b.is_ascii_digit());
+    let port = text.trim().parse::<u16>().ok().filter(|port| digits && *port > 0);
     port.ok_or_else(|| format!("`{text}` is no port; write a number from 1 to 65535"))
 }
 
@@ -258,8 +264,9 @@ fn one_line(text: &str) -> Result<String, String> {
     if text.chars().count() > LONGEST_TEXT {
         return Err(format!("it is longer than {LONGEST_TEXT} characters"));
     }
-    if text.chars().any(char::is_control) {
-        return Err("it has a line break or another control character; write one line of text".into());
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if text.chars().any(|c| c.is_control() || turns(c)) {
+        return Err("it has a line break or another character that cannot be seen; write one line of text".into());
     }
     Ok(text.to_owned())
 }
@@ -394,6 +401,8 @@ mod tests {
         }
         let plain = Written { starttls: Some("none".into()), ..host("mail.shop.example:25") };
         assert_eq!(Endpoint::parse(&plain).unwrap().key.to_string(), "mail.shop.example:25", "as it was said");
+        let same = Written { sni: Some("shop.example".into()), ..host("shop.example") };
+        assert_eq!(Endpoint::parse(&same).unwrap(), Endpoint::parse(&host("shop.example")).unwrap());
     }
 
     #[test]

@@ -11,15 +11,12 @@ pub const HABIT: usize = 5;
 /// From when on a certificate is overdue: later than the endpoint's own past replacements came, by a tenth of the life that
 /// is left then; without such a habit when less than a third of its life is left, or half of a life under 10 days.
 ///
-/// `habit`: the parts of their lives after which certificates were replaced there, the last [`HABIT`] of them. One that
-/// came after the end is no habit to go by.
+/// `habit`: the parts of their lives after which certificates were replaced there, the last [`HABIT`] of them. Once is no
+/// habit, and one that came after the end is none to go by.
 pub fn overdue_from(not_before: Timestamp, not_after: Timestamp, habit: &[f64]) -> Timestamp {
     let life = not_after.since(not_before);
-    let latest = habit
-        .iter()
-        .copied()
-        .filter(|part| (0.0..1.0).contains(part))
-        .fold(None, |most: Option<f64>, part| Some(most.map_or(part, |most| most.max(part))));
+    let in_time = || habit.iter().copied().filter(|part| (0.0..1.0).contains(part));
+    let latest = in_time().reduce(f64::max).filter(|_| in_time().count() >= 2);
     match latest {
         Some(part) => {
             let point = not_before.plus(life.mul_f64(part));
@@ -52,10 +49,11 @@ mod tests {
         };
         assert!((overdue(90.0, &[]) - 60.0).abs() < 0.01);
         assert!((overdue(6.0, &[]) - 3.0).abs() < 0.01);
-        assert!((overdue(90.0, &[0.5]) - (45.0 + 4.5)).abs() < 0.01, "renewed early by habit: noticed early");
+        assert!((overdue(90.0, &[0.5, 0.5]) - (45.0 + 4.5)).abs() < 0.01, "renewed early by habit: noticed early");
+        assert!((overdue(90.0, &[0.01]) - 60.0).abs() < 0.01, "once is no habit");
         assert!((overdue(90.0, &[0.5, 0.8, 0.7]) - (72.0 + 1.8)).abs() < 0.01, "the latest of them counts");
-        assert!((overdue(90.0, &[1.4]) - 60.0).abs() < 0.01, "a lapse is no habit");
-        assert!((overdue(90.0, &[1.4, 0.6]) - (54.0 + 3.6)).abs() < 0.01);
+        assert!((overdue(90.0, &[1.4, 1.2]) - 60.0).abs() < 0.01, "a lapse is no habit");
+        assert!((overdue(90.0, &[1.4, 0.6, 0.5]) - (54.0 + 3.6)).abs() < 0.01);
     }
 
     #[test]

@@ -97,10 +97,15 @@ fn as_due(catalog: &Catalog, work: &Work, request: &CertificateRequested, reason
     }
 }
 
-/// Whether a version is overdue: past its planned renewal by a tenth of the life that was left then.
-pub fn is_overdue(version: &Version, window: Option<&RenewalWindowChanged>, now: Timestamp) -> bool {
+/// From when on a version is overdue: past its planned renewal by a tenth of the life that was left then.
+pub fn overdue_from(version: &Version, window: Option<&RenewalWindowChanged>) -> Timestamp {
     let point = renewal_point(version, window);
-    now > point.plus(version.not_after.since(point) / 10)
+    point.plus(version.not_after.since(point) / 10)
+}
+
+/// Whether a version is overdue.
+pub fn is_overdue(version: &Version, window: Option<&RenewalWindowChanged>, now: Timestamp) -> bool {
+    now > overdue_from(version, window)
 }
 
 /// Whether the CA asks for a replacement at once: its window for the newest version has passed although two thirds of life

@@ -24,7 +24,7 @@ pub enum Method {
 }
 
 /// Which way worked where the first did not, for a bounded number of servers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Learnt(HashMap<SocketAddr, Way>);
 
 /// Of more servers nothing is remembered: 4 MB.
@@ -34,6 +34,11 @@ impl Learnt {
     /// What worked there.
     pub fn of(&self, server: SocketAddr) -> Option<Way> {
         if self.0.is_empty() { None } else { self.0.get(&server).copied() }
+    }
+
+    /// Remembers also what another learnt.
+    pub fn extend(&mut self, other: Self) {
+        other.0.into_iter().for_each(|(server, way)| self.learn(server, way));
     }
 
     /// Remembers what worked.

@@ -35,6 +35,8 @@ macro_rules! conformance {
             an_unchanged_poll_costs_no_row
             a_node_that_the_name_no_longer_leads_to_is_told_once_and_counts_no_more
             a_name_that_leads_nowhere_fails_and_its_nodes_stay
+            an_endpoint_that_becomes_another_begins_anew_and_keeps_what_was
+            a_site_that_polls_no_more_counts_no_more
             any_prefix_of_a_label_of_host_name_san_or_issuer_finds_it
             pages_go_on_where_the_last_ended_whatever_is_added_meanwhile
             every_state_lists_its_endpoints_and_no_others
@@ -44,6 +46,10 @@ macro_rules! conformance {
             a_role_is_one_processs_until_its_time_is_over
             what_was_issued_and_what_was_seen_is_one_certificate
             a_projection_moves_its_cursor_with_its_effect_or_not_at_all
+            of_two_that_are_for_a_name_the_one_that_is_served_counts
+            who_goes_back_to_an_older_version_makes_it_the_current_one
+            a_node_that_two_sites_see_is_one_node
+            what_is_issued_is_overdue_by_its_plan
             the_endpoint_with_an_older_version_is_found_by_name_and_by_what_it_served
             a_removed_managed_certificate_is_for_no_endpoint
             a_task_is_one_workers_until_its_lease_ends

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use certbus_core::endpoint::{Endpoint, Key, Word};
+use certbus_core::endpoint::{Endpoint, Key, Word, Written};
 use certbus_core::time::{Span, Timestamp};
 use serde::Serialize;
 use sqlx::{Row, Sqlite, SqliteConnection, Transaction};
 
 use crate::audit::{Actor, note};
 use crate::error::StoreError;
+use crate::observations::end_nodes;
 use crate::search::{self, Kind};
 use crate::sqlite::Store;
 use crate::summary::{self, Tallies};
@@ -27,6 +28,15 @@ pub struct Stored {
     pub added_at: Timestamp,
 }
 
+/// An endpoint that is to be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// As it is to be if it is new.
+    pub endpoint: Endpoint,
+    /// What was said of it, besides what it is: what is changed if it is there.
+    pub written: Written,
+}
+
 /// What became of one endpoint of many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -39,48 +49,63 @@ pub enum Put {
 }
 
 impl Store {
-    /// Registers an endpoint; it is polled for the first time at `now`.
+    /// Registers endpoints, all or none; they are polled for the first time at `now`.
     ///
     /// # Errors
     /// [`StoreError::Duplicate`], [`StoreError::Unavailable`].
-    pub async fn add_endpoint(&self, endpoint: &Endpoint, actor: &Actor, now: Timestamp) -> Result<i64, StoreError> {
+    pub async fn add_endpoints(
+        &self,
+        endpoints: &[Endpoint],
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Vec<i64>, StoreError> {
         let mut write = self.begin().await?;
-        if let Some((id, name)) = self.find(&mut write, &endpoint.key).await? {
-            return Err(StoreError::Duplicate { key: Box::new(endpoint.key.clone()), id, name });
+        let (mut ids, mut tallies) = (Vec::with_capacity(endpoints.len()), Tallies::default());
+        for endpoint in endpoints {
+            if let Some((id, name)) = self.find(&mut write, &endpoint.key).await? {
+                return Err(StoreError::Duplicate { key: Box::new(endpoint.key.clone()), id, name });
+            }
+            ids.push(insert(&mut write, endpoint, actor, now, &mut tallies).await.map_err(|e| self.fault(&e))?);
         }
-        let mut tallies = Tallies::default();
-        let id = insert(&mut write, endpoint, actor, now, &mut tallies).await.map_err(|e| self.fault(&e))?;
         tallies.store(&mut write).await.map_err(|e| self.fault(&e))?;
         self.commit(write).await?;
-        Ok(id)
+        Ok(ids)
     }
 
-    /// Registers many, or edits those that are there, in one transaction: all or none. What is the same is left alone.
+    /// Registers many, or edits those that are there, in one transaction: all or none. Of one that is there only what was
+    /// written is changed; what is the same is left alone.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn put_endpoints(
         &self,
-        endpoints: &[Endpoint],
+        wanted: &[Wanted],
         actor: &Actor,
         now: Timestamp,
     ) -> Result<Vec<Put>, StoreError> {
         let mut write = self.begin().await?;
-        let mut done = Vec::with_capacity(endpoints.len());
+        let mut done = Vec::with_capacity(wanted.len());
         let mut tallies = Tallies::default();
-        for endpoint in endpoints {
-            done.push(match self.find(&mut write, &endpoint.key).await? {
+        for Wanted { endpoint, written } in wanted {
+            let there = match self.find(&mut write, &endpoint.key).await? {
+                Some((id, _)) => self.read(&mut write, id).await?,
+                None => None,
+            };
+            done.push(match there {
                 None => {
                     let id = insert(&mut write, endpoint, actor, now, &mut tallies).await;
                     Put::Added(id.map_err(|e| self.fault(&e))?)
                 }
-                Some((id, _)) => match self.read(&mut write, id).await? {
-                    Some(stored) if stored.endpoint != *endpoint => {
-                        self.update(&mut write, &stored, endpoint, actor, now).await?;
-                        Put::Edited(id)
+                Some(stored) => {
+                    // It parsed as a whole, so it does in part.
+                    let edited = stored.endpoint.edited(written).unwrap_or_else(|_| stored.endpoint.clone());
+                    if edited == stored.endpoint {
+                        Put::Same(stored.id)
+                    } else {
+                        self.update(&mut write, &stored, &edited, actor, now).await?;
+                        Put::Edited(stored.id)
                     }
-                    _ => Put::Same(id),
-                },
+                }
             });
         }
         tallies.store(&mut write).await.map_err(|e| self.fault(&e))?;
@@ -146,45 +171,38 @@ impl Store {
         self.read(&mut connection, id).await
     }
 
-    /// The endpoint that is this, if it is here.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn endpoint_of(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
-        let mut connection = self.readers().acquire().await.map_err(|e| self.fault(&e))?;
-        match self.find(&mut connection, key).await? {
-            Some((id, _)) => self.read(&mut connection, id).await,
-            None => Ok(None),
-        }
-    }
-
-    /// The endpoints that a person means: by number, by what they are, by name, or all of a host.
+    /// The endpoints that a person means: the one of that number, else the one that is exactly that, else those of that
+    /// name, else all of a host.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn meant(&self, text: &str) -> Result<Vec<i64>, StoreError> {
-        let number = text.parse::<i64>().ok();
-        let key = Endpoint::parse(&certbus_core::endpoint::Written { host: Some(text.into()), ..Default::default() })
-            .ok()
-            .map(|endpoint| endpoint.key);
-        let (host, port) = key.map_or((String::new(), 0), |key| (key.host.to_string(), key.port));
-        let explicit = text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let ids: Vec<i64> = sqlx::query_scalar(
-            "SELECT id FROM endpoint WHERE id = ?1 UNION SELECT id FROM endpoint WHERE name = ?2
-             UNION SELECT id FROM endpoint WHERE host = ?3 AND (port = ?4 OR ?5 = 0) ORDER BY id",
-        )
-        .bind(number)
-        .bind(text)
-        .bind(host)
-        .bind(port)
-        .bind(explicit)
-        .fetch_all(self.readers())
-        .await
-        .map_err(|e| self.fault(&e))?;
-        if ids.is_empty() {
-            return Err(StoreError::NotFound { what: format!("endpoint `{text}`; `certbus endpoint ls` lists them") });
+        let key = Endpoint::parse(&Written { host: Some(text.into()), ..Written::default() }).ok().map(|e| e.key);
+        let [host, _, starttls] = key.as_ref().map(texts).unwrap_or_default();
+        // A place is said with its port or its protocol; a host alone means all that is there.
+        let place = text.contains("://") || text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        for (statement, asked) in [
+            ("SELECT id FROM endpoint WHERE id = CAST(?1 AS INTEGER)", text.bytes().all(|b| b.is_ascii_digit())),
+            ("SELECT id FROM endpoint WHERE host = ?2 AND port = ?3 AND starttls = ?4 ORDER BY id", place),
+            ("SELECT id FROM endpoint WHERE name = ?1 ORDER BY id", true),
+            ("SELECT id FROM endpoint WHERE host = ?2 ORDER BY id", !place),
+        ] {
+            if !asked {
+                continue;
+            }
+            let ids: Vec<i64> = sqlx::query_scalar(statement)
+                .bind(text)
+                .bind(&host)
+                .bind(key.as_ref().map(|key| key.port))
+                .bind(&starttls)
+                .fetch_all(self.readers())
+                .await
+                .map_err(|e| self.fault(&e))?;
+            if !ids.is_empty() {
+                return Ok(ids);
+            }
         }
-        Ok(ids)
+        Err(StoreError::NotFound { what: format!("endpoint `{text}`; `certbus endpoint ls` lists them") })
     }
 
     async fn find(&self, connection: &mut SqliteConnection, key: &Key) -> Result<Option<(i64, String)>, StoreError> {
@@ -237,7 +255,7 @@ impl Store {
             set_tags(write, was.id, endpoint).await.map_err(fault)?;
         }
         // What is polled from elsewhere, or asked otherwise, is polled at once.
-        let polled = |one: &Endpoint| (one.sites.clone(), one.active, one.key.clone());
+        let polled = |one: &Endpoint| (one.sites.clone(), one.active, one.key.clone(), one.interval);
         if polled(&was.endpoint) != polled(endpoint) {
             sqlx::query("DELETE FROM schedule WHERE endpoint = ?")
                 .bind(was.id)
@@ -245,6 +263,15 @@ impl Store {
                 .await
                 .map_err(fault)?;
             set_sites(write, was.id, endpoint, now).await.map_err(fault)?;
+        }
+        if was.endpoint.key != endpoint.key {
+            end_nodes(write, was.id, now).await.map_err(fault)?;
+            sqlx::query("UPDATE endpoint SET key_since = ? WHERE id = ?")
+                .bind(now.millis())
+                .bind(was.id)
+                .execute(&mut **write)
+                .await
+                .map_err(fault)?;
         }
         let mut tallies = Tallies::default();
         tallies.count("active", i64::from(endpoint.active) - i64::from(was.endpoint.active));
@@ -281,8 +308,8 @@ async fn insert(
     let [host, sni, starttls] = texts(&endpoint.key);
     let (asked, parent) = asked(&endpoint.key);
     let id: i64 = sqlx::query_scalar(
-        "INSERT INTO endpoint (name, host, port, sni, starttls, owner, active, every, revision, added_at, asked, parent)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?) RETURNING id",
+        "INSERT INTO endpoint (name, host, port, sni, starttls, owner, active, every, revision, added_at, asked, parent,
+             key_since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, 0) RETURNING id",
     )
     .bind(&endpoint.name)
     .bind(host)
@@ -299,7 +326,7 @@ async fn insert(
     .await?;
     set_tags(write, id, endpoint).await?;
     set_sites(write, id, endpoint, now).await?;
-    summary::begin(write, id).await?;
+    summary::begin(write, id, tallies).await?;
     tallies.count("endpoints", 1);
     tallies.count("active", i64::from(endpoint.active));
     note(write, actor, now, ["endpoint add", &endpoint.key.to_string(), &endpoint.name]).await?;

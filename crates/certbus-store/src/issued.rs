@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use certbus_core::certificate::Facts;
+use certbus_core::drift;
 use certbus_core::id::{CertificateId, Cursor, Fingerprint, Hash};
 use certbus_core::name::DnsName;
 use certbus_core::time::Timestamp;
@@ -31,6 +32,8 @@ pub enum Told {
         reason: String,
         /// When.
         at: Timestamp,
+        /// From when on it is overdue: past its planned renewal by a tenth of the life that is left then.
+        overdue_at: Timestamp,
     },
     /// All may serve it.
     Offered {
@@ -38,6 +41,8 @@ pub enum Told {
         id: CertificateId,
         /// The version.
         version: Fingerprint,
+        /// Its place on the log: the one that is offered last is current.
+        place: i64,
         /// When.
         at: Timestamp,
     },
@@ -105,10 +110,12 @@ impl Store {
         }
         let fault = |e: sqlx::Error| self.fault(&e);
         let mut write = self.begin().await?;
-        let moved = sqlx::query(
-            "INSERT INTO projection (tenant, seq, hash) VALUES (?1, ?2, ?3)
-             ON CONFLICT (tenant) DO UPDATE SET seq = ?2, hash = ?3 WHERE seq = ?4 AND hash = ?5",
-        )
+        // One that was forgotten meanwhile begins anew, not from here.
+        let moved = sqlx::query(if from == Cursor::START {
+            "INSERT INTO projection (tenant, seq, hash) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING"
+        } else {
+            "UPDATE projection SET seq = ?2, hash = ?3 WHERE tenant = ?1 AND seq = ?4 AND hash = ?5"
+        })
         .bind(tenant)
         .bind(to.seq as i64)
         .bind(to.hash.as_bytes().as_slice())
@@ -129,61 +136,59 @@ impl Store {
         Ok(true)
     }
 
-    /// Forgets a tenant's projection, so that it begins anew: its log was restored, or is another.
+    /// Has a tenant's projection begin anew: its log was trimmed past it, restored, or is another. What the log knows no more
+    /// but as one of `kept` stays; other managed certificates are gone.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn forget_issued(&self, tenant: &str) -> Result<(), StoreError> {
+    pub async fn project_anew(&self, tenant: &str, kept: &BTreeSet<CertificateId>) -> Result<(), StoreError> {
         let fault = |e: sqlx::Error| self.fault(&e);
         let mut write = self.begin().await?;
-        let touched: Vec<i64> = sqlx::query_scalar("SELECT id FROM endpoint WHERE managed >= ?1 AND managed < ?2")
-            .bind(format!("{tenant}/"))
-            .bind(format!("{tenant}0"))
+        let known: Vec<String> = sqlx::query_scalar("SELECT id FROM managed WHERE tenant = ?")
+            .bind(tenant)
             .fetch_all(&mut *write)
             .await
             .map_err(fault)?;
-        for table in ["projection", "managed", "managed_name", "version"] {
-            let statement = sqlx::AssertSqlSafe(format!("DELETE FROM {table} WHERE tenant = ?"));
-            sqlx::query(statement).bind(tenant).execute(&mut *write).await.map_err(fault)?;
+        let kept: BTreeSet<String> = kept.iter().map(ToString::to_string).collect();
+        let mut touched = BTreeSet::new();
+        for id in known.iter().filter(|id| !kept.contains(*id)) {
+            remove(&mut write, tenant, id, &mut touched).await.map_err(fault)?;
         }
-        summary::renew(&mut write, &touched).await.map_err(fault)?;
+        let forget = sqlx::query("DELETE FROM projection WHERE tenant = ?").bind(tenant);
+        forget.execute(&mut *write).await.map_err(fault)?;
+        summary::renew(&mut write, &touched.into_iter().collect::<Vec<_>>()).await.map_err(fault)?;
         self.commit(write).await
     }
 
-    /// Each node of each endpoint that a managed certificate is for, and what it serves.
+    /// Each node of each endpoint that a managed certificate is for, as it was seen last from wherever, and what it serves.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn served_at(&self, tenant: &str, id: CertificateId) -> Result<Vec<ServedAt>, StoreError> {
-        use certbus_core::drift::{Version, serves};
+        use certbus_core::drift::serves;
         type Row =
             (i64, String, String, String, Option<i64>, Option<Vec<u8>>, Option<i64>, Option<i64>, Option<String>);
         let fault = |e: sqlx::Error| self.fault(&e);
+        // One state of all.
+        let mut read = self.readers().begin().await.map_err(fault)?;
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT endpoint.id, endpoint.name, site, address, node.certificate, fingerprint, served_first, served_last,
-                 coalesce(why, failure)
+            "SELECT endpoint.id, endpoint.name, node.site, address, node.certificate, fingerprint, served_first, served_last,
+                 CASE WHEN failure IS NULL THEN NULL ELSE coalesce(why, failure) END
              FROM endpoint JOIN node ON node.endpoint = endpoint.id AND gone_at IS NULL
+             JOIN schedule ON schedule.endpoint = node.endpoint AND schedule.site = node.site
              LEFT JOIN certificate ON certificate.id = node.certificate
-             WHERE managed = ? ORDER BY endpoint.name, endpoint.id, address, site",
+             WHERE managed = ? ORDER BY endpoint.name, endpoint.id, address, asked_at DESC",
         )
         .bind(format!("{tenant}/{id}"))
-        .fetch_all(self.readers())
+        .fetch_all(&mut *read)
         .await
         .map_err(fault)?;
-        let versions: Vec<(i64, i64, Option<i64>)> =
-            sqlx::query_as("SELECT certificate, place, offered_at FROM version WHERE tenant = ? AND id = ?")
-                .bind(tenant)
-                .bind(id.to_string())
-                .fetch_all(self.readers())
-                .await
-                .map_err(fault)?;
-        let known: Vec<Version> =
-            versions.iter().map(|(_, order, offered)| Version { order: *order, offered: offered.is_some() }).collect();
+        let versions = summary::versions(&mut read, tenant, &id.to_string()).await.map_err(fault)?;
+        let known: Vec<drift::Version> = versions.iter().map(|(_, version)| *version).collect();
         let at = Timestamp::from_millis;
         let shown =
             rows.into_iter().map(|(endpoint, name, site, address, certificate, print, first, last, failure)| {
-                let place =
-                    certificate.map(|id| versions.iter().find(|(one, ..)| *one == id).map(|(_, place, _)| *place));
+                let served = certificate.filter(|_| failure.is_none()).map(|id| summary::of(&versions, id));
                 ServedAt {
                     endpoint,
                     name,
@@ -193,10 +198,12 @@ impl Store {
                     since: first.map(at),
                     last_seen: last.map(at),
                     failure,
-                    serves: place.and_then(|place| serves(&known, place)),
+                    serves: served.and_then(|version| serves(&known, version)),
                 }
             });
-        Ok(shown.collect())
+        let mut nodes: Vec<ServedAt> = shown.collect();
+        nodes.dedup_by(|later, first| (later.endpoint, &later.address) == (first.endpoint, &first.address));
+        Ok(nodes)
     }
 }
 
@@ -208,7 +215,7 @@ async fn apply(
     touched: &mut BTreeSet<i64>,
 ) -> Result<(), sqlx::Error> {
     match told {
-        Told::Obtained { id, names, leaf, place, reason, at } => {
+        Told::Obtained { id, names, leaf, place, reason, at, overdue_at } => {
             let certificate = summary::certificate(write, &Facts::read(leaf), leaf, now).await?;
             let id = id.to_string();
             let spelt = names.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -236,8 +243,8 @@ async fn apply(
                     .await?;
             }
             sqlx::query(
-                "INSERT INTO version (tenant, id, certificate, place, reason, obtained_at) VALUES (?, ?, ?, ?, ?, ?)
-                 ON CONFLICT DO NOTHING",
+                "INSERT INTO version (tenant, id, certificate, place, reason, obtained_at, overdue_at)
+                 VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             )
             .bind(tenant)
             .bind(&id)
@@ -245,17 +252,19 @@ async fn apply(
             .bind(place)
             .bind(reason)
             .bind(at.millis())
+            .bind(overdue_at.millis())
             .execute(&mut *write)
             .await?;
             touch(write, tenant, &id, touched).await
         }
-        Told::Offered { id, version, at } => {
+        Told::Offered { id, version, place, at } => {
             let id = id.to_string();
             sqlx::query(
-                "UPDATE version SET offered_at = coalesce(offered_at, ?) WHERE tenant = ? AND id = ?
+                "UPDATE version SET offered_at = ?, offered_place = ? WHERE tenant = ? AND id = ?
                  AND certificate = (SELECT id FROM certificate WHERE fingerprint = ?)",
             )
             .bind(at.millis())
+            .bind(place)
             .bind(tenant)
             .bind(&id)
             .bind(version.as_bytes().as_slice())
@@ -263,16 +272,22 @@ async fn apply(
             .await?;
             touch(write, tenant, &id, touched).await
         }
-        Told::Removed { id } => {
-            let id = id.to_string();
-            touch(write, tenant, &id, touched).await?;
-            for table in ["managed", "managed_name", "version"] {
-                let statement = sqlx::AssertSqlSafe(format!("DELETE FROM {table} WHERE tenant = ? AND id = ?"));
-                sqlx::query(statement).bind(tenant).bind(&id).execute(&mut *write).await?;
-            }
-            Ok(())
-        }
+        Told::Removed { id } => remove(write, tenant, &id.to_string(), touched).await,
     }
+}
+
+async fn remove(
+    write: &mut SqliteConnection,
+    tenant: &str,
+    id: &str,
+    touched: &mut BTreeSet<i64>,
+) -> Result<(), sqlx::Error> {
+    touch(write, tenant, id, touched).await?;
+    for table in ["managed", "managed_name", "version"] {
+        let statement = sqlx::AssertSqlSafe(format!("DELETE FROM {table} WHERE tenant = ? AND id = ?"));
+        sqlx::query(statement).bind(tenant).bind(id).execute(&mut *write).await?;
+    }
+    Ok(())
 }
 
 /// The endpoints that a managed certificate has to do with: by name, by what they serve, by what they served.

@@ -24,6 +24,8 @@ pub struct Query {
     pub owner: Option<String>,
     /// Polled from this site.
     pub site: Option<String>,
+    /// Of this number.
+    pub id: Option<i64>,
     /// What the page before said.
     pub after: Option<String>,
     /// At most so many.
@@ -81,6 +83,9 @@ pub struct Listed {
     /// Its issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
+    /// Seconds until visitors see an error; 0 if they see one now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slack: Option<u64>,
     /// The worst of what it is.
     pub state: State,
 }
@@ -146,35 +151,30 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] for an `after` that no page said, [`StoreError::Unavailable`].
     pub async fn endpoints(&self, query: &Query, now: Timestamp) -> Result<Page, StoreError> {
-        let words = search::words(&query.search);
+        let fault = |e: sqlx::Error| self.fault(&e);
+        let words = self.rarest_first(search::words(&query.search)).await.map_err(fault)?;
+        if words.is_empty() && !query.search.trim().is_empty() {
+            return Ok(Page { rows: Vec::new(), next: None });
+        }
         let order = order(query, !words.is_empty());
         let after = query.after.as_deref().map(|after| place(after).ok_or(after)).transpose();
         let after = after.map_err(|after| StoreError::NotFound { what: format!("page `{after}`") })?;
         let limit = query.limit.clamp(1, 1000);
-        let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(format!("SELECT {order} AS place, {COLUMNS} FROM "));
-        match words.first() {
-            Some(first) => {
-                sql.push(
-                    "token k CROSS JOIN endpoint e ON e.id = k.id LEFT JOIN certificate c ON c.id = e.certificate",
-                );
-                sql.push(" WHERE k.kind = 'e' AND k.token >= ").push_bind(first.clone());
-                sql.push(" AND k.token < ").push_bind(search::after(first));
-                // Found by two of its tokens, an endpoint is listed once: where the first of them stands.
-                sql.push(
-                    " AND NOT EXISTS (SELECT 1 FROM token o WHERE o.kind = 'e' AND o.id = k.id AND o.token < k.token
-                     AND o.token >= ",
-                );
-                sql.push_bind(first.clone()).push(")");
-            }
-            None => {
-                match &query.tag {
-                    Some(_) if query.state.is_none() => {
-                        sql.push("endpoint_tag g CROSS JOIN endpoint e ON e.id = g.endpoint")
-                    }
-                    _ => sql.push("endpoint e"),
-                };
-                sql.push(" LEFT JOIN certificate c ON c.id = e.certificate WHERE 1");
-            }
+        let by = order.by.unwrap_or("''");
+        let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(format!("SELECT {by} AS place, {COLUMNS} FROM "));
+        sql.push(order.from).push(" LEFT JOIN certificate c ON c.id = e.certificate WHERE 1");
+        if let Some(first) = words.first() {
+            sql.push(" AND k.kind = 'e' AND k.token >= ").push_bind(first.clone());
+            sql.push(" AND k.token < ").push_bind(search::after(first));
+            // Found by two of its tokens, an endpoint is listed once: where the first of them stands.
+            sql.push(
+                " AND NOT EXISTS (SELECT 1 FROM token o WHERE o.kind = 'e' AND o.id = k.id AND o.token < k.token
+                 AND o.token >= ",
+            );
+            sql.push_bind(first.clone()).push(")");
+        }
+        if let Some(id) = query.id {
+            sql.push(" AND e.id = ").push_bind(id);
         }
         for word in words.iter().skip(1) {
             sql.push(" AND EXISTS (SELECT 1 FROM token w WHERE w.kind = 'e' AND w.id = e.id AND w.token >= ");
@@ -190,12 +190,12 @@ impl Store {
             Some(State::Paused) => sql.push(" AND e.active = 0"),
             Some(State::Unseen) => sql.push(" AND e.certificate IS NULL AND e.failing_since IS NULL"),
             Some(State::Ok) => sql
-                .push(" AND e.failing_since IS NULL AND coalesce(e.serves, 'current') = 'current' AND e.overdue_at > ")
+                .push(" AND e.active = 1 AND e.failing_since IS NULL AND coalesce(e.serves, 'current') = 'current' AND e.overdue_at > ")
                 .push_bind(now.millis()),
             None => &mut sql,
         };
         if let Some(tag) = &query.tag {
-            match words.is_empty() && query.state.is_none() {
+            match order.from == BY_TAG {
                 true => sql.push(" AND g.tag = ").push_bind(tag),
                 false => sql
                     .push(" AND EXISTS (SELECT 1 FROM endpoint_tag g WHERE g.endpoint = e.id AND g.tag = ")
@@ -204,25 +204,34 @@ impl Store {
             };
         }
         if let Some(owner) = &query.owner {
-            sql.push(" AND e.owner = ").push_bind(owner);
+            // As the index has it.
+            sql.push(" AND e.owner <> '' AND e.owner = ").push_bind(owner);
         }
         if let Some(site) = &query.site {
-            sql.push(" AND EXISTS (SELECT 1 FROM schedule z WHERE z.endpoint = e.id AND z.site = ")
-                .push_bind(site)
-                .push(")");
+            match order.from == BY_SITE {
+                true => sql.push(" AND z.site = ").push_bind(site),
+                false => sql
+                    .push(" AND EXISTS (SELECT 1 FROM schedule z WHERE z.endpoint = e.id AND z.site = ")
+                    .push_bind(site)
+                    .push(")"),
+            };
         }
-        let id = if words.is_empty() { "e.id" } else { "k.id" };
-        match &after {
-            Some((Place::Number(number), last)) => {
-                sql.push(format!(" AND ({order}, {id}) > (")).push_bind(*number).push(", ").push_bind(*last).push(")");
+        let id = order.id;
+        match (&after, order.by) {
+            (Some((_, last)), None) => {
+                sql.push(format!(" AND {id} > ")).push_bind(*last);
             }
-            Some((Place::Text(text), last)) => {
-                sql.push(format!(" AND ({order}, {id}) > (")).push_bind(text.clone());
+            (Some((Place::Number(number), last)), Some(by)) => {
+                sql.push(format!(" AND ({by}, {id}) > (")).push_bind(*number).push(", ").push_bind(*last).push(")");
+            }
+            (Some((Place::Text(text), last)), Some(by)) => {
+                sql.push(format!(" AND ({by}, {id}) > (")).push_bind(text.clone());
                 sql.push(", ").push_bind(*last).push(")");
             }
-            None => {}
+            (None, _) => {}
         }
-        sql.push(format!(" ORDER BY {order}, {id} LIMIT ")).push_bind(limit + 1);
+        let by = order.by.map_or_else(|| id.to_owned(), |by| format!("{by}, {id}"));
+        sql.push(format!(" ORDER BY {by} LIMIT ")).push_bind(limit + 1);
         let rows = sql.build().fetch_all(self.readers()).await.map_err(|e| self.fault(&e))?;
         let mut page = Page { rows: Vec::with_capacity(rows.len()), next: None };
         for row in &rows {
@@ -238,18 +247,50 @@ impl Store {
     }
 }
 
-/// By what a list is sorted: by what leads to it.
-fn order(query: &Query, search: bool) -> &'static str {
+/// How a list is read: from which table first, and by what it is sorted. Where all have the same, by number alone.
+struct Order {
+    from: &'static str,
+    by: Option<&'static str>,
+    id: &'static str,
+}
+
+const BY_TAG: &str = "endpoint_tag g CROSS JOIN endpoint e ON e.id = g.endpoint";
+const BY_SITE: &str = "schedule z CROSS JOIN endpoint e ON e.id = z.endpoint";
+
+fn order(query: &Query, search: bool) -> Order {
+    let plain = |by: Option<&'static str>| Order { from: "endpoint e", by, id: "e.id" };
     match query.state {
-        _ if search => "k.token",
-        Some(State::Expired) => "e.expires_at",
-        Some(State::Overdue) => "e.overdue_at",
-        Some(State::Failing) => "e.failing_since",
-        Some(State::OlderVersion | State::Another | State::Current) => "e.serves",
-        Some(State::Paused) => "e.active",
-        None if query.tag.is_some() => "g.tag",
-        None if query.owner.is_some() => "e.owner",
-        _ => "e.name",
+        _ if search => Order { from: "token k CROSS JOIN endpoint e ON e.id = k.id", by: Some("k.token"), id: "k.id" },
+        Some(State::Expired) => plain(Some("e.expires_at")),
+        Some(State::Overdue) => plain(Some("e.overdue_at")),
+        Some(State::Failing) => plain(Some("e.failing_since")),
+        Some(State::OlderVersion | State::Another | State::Current | State::Paused | State::Unseen) => plain(None),
+        None if query.tag.is_some() => Order { from: BY_TAG, by: None, id: "g.endpoint" },
+        None if query.owner.is_some() => plain(None),
+        None if query.site.is_some() => Order { from: BY_SITE, by: None, id: "z.endpoint" },
+        _ => plain(Some("e.name")),
+    }
+}
+
+impl Store {
+    /// The words of a search, the one that the fewest endpoints have first: that one leads, the others are looked up.
+    async fn rarest_first(&self, words: Vec<String>) -> Result<Vec<String>, sqlx::Error> {
+        if words.len() < 2 {
+            return Ok(words);
+        }
+        let mut counted = Vec::with_capacity(words.len());
+        for word in words {
+            let count: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM (SELECT 1 FROM token WHERE kind = 'e' AND token >= ? AND token < ? LIMIT 1000)",
+            )
+            .bind(&word)
+            .bind(search::after(&word))
+            .fetch_one(self.readers())
+            .await?;
+            counted.push((count, word));
+        }
+        counted.sort();
+        Ok(counted.into_iter().map(|(_, word)| word).collect())
     }
 }
 
@@ -292,7 +333,12 @@ fn read(row: &sqlx::sqlite::SqliteRow, now: Timestamp) -> Result<Listed, sqlx::E
         serves: serves.and_then(|word| word.parse().ok()),
         fingerprint: fingerprint.and_then(|bytes| Some(Fingerprint::from_bytes(bytes.try_into().ok()?))),
         issuer: row.try_get("issuer")?,
+        slack: None,
         state: State::Ok,
+    };
+    read.slack = match (read.failing_since, read.expires_at) {
+        (Some(_), _) => Some(0),
+        (None, expires) => expires.map(|at| at.since(now).as_secs()),
     };
     read.state = match &read {
         row if row.expires_at.is_some_and(|at| at <= now) => State::Expired,

@@ -1,11 +1,11 @@
 //! What polls found, written in batches: what did not change costs no row. What it means is core's (`history`); here it is
 //! kept, in one transaction with all that hangs on it. Told twice, it is stored once (invariants 7 and 8).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use certbus_core::certificate::Facts;
-use certbus_core::history::{Change, Node, Span, Step};
+use certbus_core::history::{Change, Node, Served, Span, Step};
 use certbus_core::id::{Fingerprint, Hash};
 use certbus_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -26,6 +26,8 @@ pub struct Poll {
     pub at: Timestamp,
     /// What each node came to.
     pub looks: Vec<Look>,
+    /// Whether every node was asked that the name leads to: those that are missing are missed.
+    pub whole: bool,
 }
 
 /// One look at one node.
@@ -55,17 +57,19 @@ pub struct Recorded {
     pub looks: usize,
     /// Of them, those that changed something.
     pub changed: usize,
-    /// Looks at what was removed, or that came late or twice.
+    /// Looks that were not: at what was removed or was another then, from where it is not polled, late, told twice, or by a
+    /// clock that is ahead.
     pub passed_over: usize,
 }
 
-/// A node's place: endpoint, site, address, look.
-type Place = (i64, String, String, i64);
+/// A node's place: endpoint, site, address.
+type Place = (i64, String, String);
 
 struct Work<'a> {
     place: Place,
     look: Option<&'a Look>,
     step: Step,
+    at: Timestamp,
 }
 
 impl Store {
@@ -73,88 +77,71 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]; then nothing of it is stored.
-    pub async fn record(&self, polls: &[Poll]) -> Result<Recorded, StoreError> {
-        self.record_these(polls, true).await
-    }
-
-    /// As [`Store::record`], of polls that did not ask every node: none is taken to be gone.
-    ///
-    /// # Errors
-    /// As [`Store::record`].
-    pub async fn record_partly(&self, polls: &[Poll]) -> Result<Recorded, StoreError> {
-        self.record_these(polls, false).await
-    }
-
-    async fn record_these(&self, polls: &[Poll], whole: bool) -> Result<Recorded, StoreError> {
+    pub async fn record(&self, polls: &[Poll], now: Timestamp) -> Result<Recorded, StoreError> {
         let mut write = self.begin().await?;
-        let recorded = record(&mut write, polls, whole).await.map_err(|e| self.fault(&e))?;
+        let recorded = record(&mut write, polls, now).await.map_err(|e| self.fault(&e))?;
         self.commit(write).await?;
         Ok(recorded)
     }
 }
 
-async fn record(write: &mut SqliteConnection, polls: &[Poll], whole: bool) -> Result<Recorded, sqlx::Error> {
+async fn record(write: &mut SqliteConnection, polls: &[Poll], now: Timestamp) -> Result<Recorded, sqlx::Error> {
     let endpoints: BTreeSet<i64> = polls.iter().map(|poll| poll.endpoint).collect();
     let endpoints = serde_json::to_string(&endpoints).unwrap_or_default();
-    let known: Vec<i64> = sqlx::query_scalar("SELECT id FROM endpoint WHERE id IN (SELECT value FROM json_each(?))")
-        .bind(&endpoints)
-        .fetch_all(&mut *write)
-        .await?;
-    let known: BTreeSet<i64> = known.into_iter().collect();
+    // Where each is polled from, and since when it is what it is.
+    let known: Vec<(i64, String, i64)> = sqlx::query_as(
+        "SELECT endpoint.id, site, key_since FROM endpoint JOIN schedule ON schedule.endpoint = endpoint.id
+         WHERE endpoint.id IN (SELECT value FROM json_each(?))",
+    )
+    .bind(&endpoints)
+    .fetch_all(&mut *write)
+    .await?;
+    let known: HashMap<(i64, String), i64> = known.into_iter().map(|(id, site, since)| ((id, site), since)).collect();
     let mut nodes = read_nodes(write, &endpoints).await?;
-    let mut methods: HashMap<String, i64> = HashMap::new();
     let mut recorded = Recorded::default();
     let mut unchanged: Vec<Value> = Vec::new();
     let mut changed: Vec<Work<'_>> = Vec::new();
     for poll in polls {
-        if !known.contains(&poll.endpoint) {
+        let since = known.get(&(poll.endpoint, poll.site.clone()));
+        if since.is_none_or(|since| poll.at.millis() < *since) {
             recorded.passed_over += poll.looks.len();
             continue;
         }
-        let mut found: BTreeSet<&str> = BTreeSet::new();
-        let addresses: Vec<String> =
-            poll.looks.iter().map(|look| look.address.map_or_else(String::new, |ip| ip.to_string())).collect();
-        for (look, address) in poll.looks.iter().zip(&addresses) {
-            found.insert(address);
-            let method = match methods.get(&look.method) {
-                Some(id) => *id,
-                None => {
-                    let id = method_id(write, &look.method).await?;
-                    methods.insert(look.method.clone(), id);
-                    id
-                }
-            };
-            let place = (poll.endpoint, poll.site.clone(), address.clone(), method);
+        let mut found: HashSet<String> = HashSet::with_capacity(poll.looks.len());
+        for look in &poll.looks {
+            let address = look.address.map_or_else(String::new, |ip| ip.to_string());
+            found.insert(address.clone());
+            let place = (poll.endpoint, poll.site.clone(), address);
             let node = nodes.entry(place.clone()).or_default();
-            let outcome = match &look.outcome {
-                Ok(chain) => chain.first().map(|leaf| Hash::of(leaf)).ok_or("no_certificate"),
-                Err(failed) => Err(failed.kind.as_str()),
-            };
-            let Some(step) = node.look(outcome, poll.at) else {
+            let Some(step) = node.look(outcome(look), poll.at, now) else {
                 recorded.passed_over += 1;
                 continue;
             };
             recorded.looks += 1;
+            let same_method = node.served.as_ref().map(|served| &served.what.method)
+                == step.node.served.as_ref().map(|served| &served.what.method);
             *node = step.node.clone();
-            if step.changes.is_empty() && step.over.is_none() && step.replaced.is_none() {
-                let (endpoint, site, address, method) = &place;
+            if step.changes.is_empty() && same_method {
+                let (endpoint, site, address) = &place;
                 let why = look.outcome.as_ref().err().map(|failed| &failed.why);
-                unchanged.push(json!([endpoint, site, address, method, poll.at.millis(), why]));
+                unchanged.push(json!([endpoint, site, address, poll.at.millis(), why]));
             } else {
-                recorded.changed += 1;
-                changed.push(Work { place, look: Some(look), step });
+                recorded.changed += usize::from(!step.changes.is_empty());
+                changed.push(Work { place, look: Some(look), step, at: poll.at });
             }
         }
-        // Nodes that the name no longer leads to: a name that led nowhere says nothing of them.
-        if whole && !found.is_empty() && !found.contains("") {
-            let left = nodes.iter_mut().filter(|((endpoint, site, address, _), _)| {
-                *endpoint == poll.endpoint && *site == poll.site && !found.contains(address.as_str())
-            });
-            for (place, node) in left {
-                if let Some(step) = node.left_out(poll.at) {
-                    *node = step.node.clone();
-                    changed.push(Work { place: place.clone(), look: None, step });
-                }
+        // A name that led nowhere says nothing of its nodes.
+        if !poll.whole || found.is_empty() || found.contains("") {
+            continue;
+        }
+        let others = nodes.iter_mut().filter(|((endpoint, site, address), _)| {
+            *endpoint == poll.endpoint && *site == poll.site && !found.contains(address)
+        });
+        for (place, node) in others {
+            let step = if place.2.is_empty() { node.resolved(poll.at, now) } else { node.left_out(poll.at, now) };
+            if let Some(step) = step {
+                *node = step.node.clone();
+                changed.push(Work { place: place.clone(), look: None, step, at: poll.at });
             }
         }
     }
@@ -168,21 +155,18 @@ async fn record(write: &mut SqliteConnection, polls: &[Poll], whole: bool) -> Re
     Ok(recorded)
 }
 
-async fn method_id(write: &mut SqliteConnection, method: &str) -> Result<i64, sqlx::Error> {
-    let known: Option<i64> =
-        sqlx::query_scalar("SELECT id FROM look WHERE method = ?").bind(method).fetch_optional(&mut *write).await?;
-    match known {
-        Some(known) => Ok(known),
-        None => {
-            sqlx::query_scalar("INSERT INTO look (method) VALUES (?) RETURNING id").bind(method).fetch_one(write).await
-        }
-    }
+fn outcome(look: &Look) -> Result<Served, &str> {
+    let chain = look.outcome.as_ref().map_err(|failed| failed.kind.as_str())?;
+    let (leaf, rest) = chain.split_first().ok_or("no_certificate")?;
+    let prints: Vec<u8> = rest.iter().flat_map(|one| *Hash::of(one).as_bytes()).collect();
+    let chain = if prints.is_empty() { Hash::ZERO } else { Hash::of(&prints) };
+    Ok(Served { leaf: Hash::of(leaf), chain, method: look.method.as_str().into() })
 }
 
 async fn read_nodes(write: &mut SqliteConnection, endpoints: &str) -> Result<HashMap<Place, Node>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT endpoint, site, address, look, fingerprint, served_first, served_last, served_times, failure,
-         failing_first, failing_last, failing_times, asked_at, gone_at
+        "SELECT endpoint, site, address, fingerprint, chain_hash, method, served_first, served_last, served_times, failure,
+         failing_first, failing_last, failing_times, asked_at, missed, gone_at
          FROM node LEFT JOIN certificate ON certificate.id = node.certificate
          WHERE endpoint IN (SELECT value FROM json_each(?))",
     )
@@ -190,33 +174,35 @@ async fn read_nodes(write: &mut SqliteConnection, endpoints: &str) -> Result<Has
     .fetch_all(write)
     .await?;
     let at = Timestamp::from_millis;
+    let hash = |bytes: Option<Vec<u8>>| bytes.and_then(|bytes| Some(Fingerprint::from_bytes(bytes.try_into().ok()?)));
     rows.into_iter()
         .map(|row| {
-            let fingerprint: Option<Vec<u8>> = row.try_get(4)?;
-            let fingerprint = fingerprint.and_then(|bytes| Some(Fingerprint::from_bytes(bytes.try_into().ok()?)));
             let span = |first: usize| -> Result<Option<(i64, i64, i64)>, sqlx::Error> {
                 let (begin, last): (Option<i64>, Option<i64>) = (row.try_get(first)?, row.try_get(first + 1)?);
                 let times: i64 = row.try_get(first + 2)?;
                 Ok(begin.zip(last).map(|(begin, last)| (begin, last, times)))
             };
-            let failure: Option<String> = row.try_get(8)?;
+            let (leaf, chain) = (hash(row.try_get(3)?), hash(row.try_get(4)?).unwrap_or(Hash::ZERO));
+            let method: String = row.try_get(5)?;
+            let failure: Option<String> = row.try_get(9)?;
             let node = Node {
-                served: fingerprint.zip(span(5)?).map(|(what, (first, last, times))| Span {
-                    what,
+                served: leaf.zip(span(6)?).map(|(leaf, (first, last, times))| Span {
+                    what: Served { leaf, chain, method: method.into() },
                     first: at(first),
                     last: at(last),
                     times: times.unsigned_abs(),
                 }),
-                failing: failure.zip(span(9)?).map(|(what, (first, last, times))| Span {
+                failing: failure.zip(span(10)?).map(|(what, (first, last, times))| Span {
                     what: what.into(),
                     first: at(first),
                     last: at(last),
                     times: times.unsigned_abs(),
                 }),
-                asked: Some(at(row.try_get(12)?)),
-                gone: row.try_get::<Option<i64>, _>(13)?.map(at),
+                asked: Some(at(row.try_get(13)?)),
+                missed: row.try_get(14)?,
+                gone: row.try_get::<Option<i64>, _>(15)?.map(at),
             };
-            Ok(((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?), node))
+            Ok(((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?), node))
         })
         .collect()
 }
@@ -228,16 +214,15 @@ async fn went_on(write: &mut SqliteConnection, looks: &[Value]) -> Result<(), sq
     }
     // Those that failed again have their words; the others have none.
     sqlx::query(
-        "UPDATE node SET asked_at = seen.at,
+        "UPDATE node SET asked_at = seen.at, missed = 0,
              served_last = CASE WHEN node.failure IS NULL THEN seen.at ELSE served_last END,
              served_times = served_times + (node.failure IS NULL),
              failing_last = CASE WHEN node.failure IS NULL THEN NULL ELSE seen.at END,
              failing_times = failing_times + (node.failure IS NOT NULL),
              why = seen.why
-         FROM (SELECT value ->> 0 AS endpoint, value ->> 1 AS site, value ->> 2 AS address, value ->> 3 AS look,
-                   value ->> 4 AS at, value ->> 5 AS why FROM json_each(?)) AS seen
-         WHERE node.endpoint = seen.endpoint AND node.site = seen.site AND node.address = seen.address
-             AND node.look = seen.look",
+         FROM (SELECT value ->> 0 AS endpoint, value ->> 1 AS site, value ->> 2 AS address, value ->> 3 AS at,
+                   value ->> 4 AS why FROM json_each(?)) AS seen
+         WHERE node.endpoint = seen.endpoint AND node.site = seen.site AND node.address = seen.address",
     )
     .bind(serde_json::to_string(looks).unwrap_or_default())
     .execute(write)
@@ -247,78 +232,53 @@ async fn went_on(write: &mut SqliteConnection, looks: &[Value]) -> Result<(), sq
 
 /// Stores a step that changed something: what ended, what is new, and what there is to tell.
 async fn keep(write: &mut SqliteConnection, work: &Work<'_>) -> Result<(), sqlx::Error> {
-    let Work { place: (endpoint, site, address, look), step, .. } = work;
-    let at = step.node.asked.max(step.node.gone).unwrap_or_default();
+    let Work { place: (endpoint, site, address), step, at, .. } = work;
     let chain = work.look.and_then(|look| look.outcome.as_ref().ok());
     let mut ids = Vec::new();
     for der in chain.into_iter().flatten() {
-        ids.push(summary::certificate(write, &Facts::read(der), der, at).await?);
+        ids.push(summary::certificate(write, &Facts::read(der), der, *at).await?);
     }
-    let before: Option<(Option<i64>, Option<String>)> = sqlx::query_as(
-        "SELECT certificate, why FROM node WHERE endpoint = ? AND site = ? AND address = ? AND look = ?",
-    )
-    .bind(endpoint)
-    .bind(site)
-    .bind(address)
-    .bind(look)
-    .fetch_optional(&mut *write)
-    .await?;
+    let before: Option<(Option<i64>, Option<String>)> =
+        sqlx::query_as("SELECT certificate, why FROM node WHERE endpoint = ? AND site = ? AND address = ?")
+            .bind(endpoint)
+            .bind(site)
+            .bind(address)
+            .fetch_optional(&mut *write)
+            .await?;
     let (certificate_before, why_before) = before.unwrap_or_default();
     if let (Some(replaced), Some(certificate)) = (&step.replaced, certificate_before) {
-        sqlx::query(
-            "INSERT INTO association (endpoint, site, address, look, certificate, first_seen, last_seen, times, replaced_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(endpoint)
-        .bind(site)
-        .bind(address)
-        .bind(look)
-        .bind(certificate)
-        .bind(replaced.first.millis())
-        .bind(replaced.last.millis())
-        .bind(replaced.times as i64)
-        .bind(at.millis())
-        .execute(&mut *write)
-        .await?;
+        let otherwise = step.changes.contains(&Change::Otherwise);
+        let how = if otherwise { Change::Otherwise } else { Change::Replaced }.as_str();
+        end_stay(write, (*endpoint, site, address), certificate, replaced, *at, how).await?;
     }
     if let Some(over) = &step.over {
-        sqlx::query(
-            "INSERT INTO outage (endpoint, site, address, look, first, last, times, failure, why)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(endpoint)
-        .bind(site)
-        .bind(address)
-        .bind(look)
-        .bind(over.first.millis())
-        .bind(over.last.millis())
-        .bind(over.times as i64)
-        .bind(&*over.what)
-        .bind(why_before.unwrap_or_default())
-        .execute(&mut *write)
-        .await?;
+        end_outage(write, (*endpoint, site, address), over, &why_before.unwrap_or_default()).await?;
     }
     let certificate = ids.first().copied().or(certificate_before);
     let failed = work.look.and_then(|look| look.outcome.as_ref().err());
     let rest = ids.get(1..).unwrap_or_default().iter().map(i64::to_string).collect::<Vec<_>>().join(" ");
     let (served, failing) = (step.node.served.as_ref(), step.node.failing.as_ref());
     sqlx::query(
-        "INSERT INTO node (endpoint, site, address, look, certificate, chain, served_first, served_last, served_times,
-             failure, why, failing_first, failing_last, failing_times, asked_at, gone_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (endpoint, site, address, look) DO UPDATE SET certificate = excluded.certificate,
-             chain = CASE WHEN ?17 THEN excluded.chain ELSE chain END,
+        "INSERT INTO node (endpoint, site, address, certificate, chain, chain_hash, method, served_first, served_last,
+             served_times, failure, why, failing_first, failing_last, failing_times, asked_at, missed, gone_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (endpoint, site, address) DO UPDATE SET certificate = excluded.certificate,
+             chain = CASE WHEN ?19 THEN excluded.chain ELSE chain END,
+             chain_hash = excluded.chain_hash, method = excluded.method,
              served_first = excluded.served_first, served_last = excluded.served_last,
-             served_times = excluded.served_times, failure = excluded.failure, why = excluded.why,
+             served_times = excluded.served_times, failure = excluded.failure,
+             why = CASE WHEN ?20 THEN excluded.why ELSE why END,
              failing_first = excluded.failing_first, failing_last = excluded.failing_last,
-             failing_times = excluded.failing_times, asked_at = excluded.asked_at, gone_at = excluded.gone_at",
+             failing_times = excluded.failing_times, asked_at = excluded.asked_at, missed = excluded.missed,
+             gone_at = excluded.gone_at",
     )
     .bind(endpoint)
     .bind(site)
     .bind(address)
-    .bind(look)
     .bind(certificate)
     .bind(rest)
+    .bind(served.map(|span| span.what.chain.as_bytes().to_vec()))
+    .bind(served.map_or("", |span| &*span.what.method))
     .bind(served.map(|span| span.first.millis()))
     .bind(served.map(|span| span.last.millis()))
     .bind(served.map_or(0, |span| span.times as i64))
@@ -328,30 +288,26 @@ async fn keep(write: &mut SqliteConnection, work: &Work<'_>) -> Result<(), sqlx:
     .bind(failing.map(|span| span.last.millis()))
     .bind(failing.map_or(0, |span| span.times as i64))
     .bind(step.node.asked.unwrap_or_default().millis())
+    .bind(step.node.missed)
     .bind(step.node.gone.map(Timestamp::millis))
     .bind(!ids.is_empty())
+    .bind(work.look.is_some() || failing.is_none())
     .execute(&mut *write)
     .await?;
     for change in &step.changes {
         let (before, after) = match change {
             Change::First => (None, certificate),
-            Change::Replaced => (certificate_before, certificate),
+            Change::Replaced | Change::Otherwise | Change::Chain => (certificate_before, certificate),
             _ => (None, None),
         };
-        let why = match (change, failed, failing) {
-            (Change::Failing, Some(failed), _) => failed.why.as_str(),
-            (Change::Failing, None, Some(failing)) => &failing.what,
-            _ => "",
-        };
+        let why = failed.filter(|_| *change == Change::Failing).map_or("", |failed| failed.why.as_str());
         sqlx::query(
-            "INSERT INTO change (at, endpoint, site, address, look, kind, before, after, why)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO change (at, endpoint, site, address, kind, before, after, why) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(at.millis())
         .bind(endpoint)
         .bind(site)
         .bind(address)
-        .bind(look)
         .bind(change.as_str())
         .bind(before)
         .bind(after)
@@ -360,4 +316,76 @@ async fn keep(write: &mut SqliteConnection, work: &Work<'_>) -> Result<(), sqlx:
         .await?;
     }
     Ok(())
+}
+
+async fn end_stay(
+    write: &mut SqliteConnection,
+    (endpoint, site, address): (i64, &str, &str),
+    certificate: i64,
+    stay: &Span<Served>,
+    at: Timestamp,
+    how: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO association (endpoint, site, address, certificate, method, first_seen, last_seen, times, ended_at, ended)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )
+    .bind(endpoint)
+    .bind(site)
+    .bind(address)
+    .bind(certificate)
+    .bind(&*stay.what.method)
+    .bind(stay.first.millis())
+    .bind(stay.last.millis())
+    .bind(stay.times as i64)
+    .bind(at.millis())
+    .bind(how)
+    .execute(write)
+    .await
+    .map(drop)
+}
+
+async fn end_outage(
+    write: &mut SqliteConnection,
+    (endpoint, site, address): (i64, &str, &str),
+    over: &Span<Box<str>>,
+    why: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO outage (endpoint, site, address, first, last, times, failure, why) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(endpoint)
+    .bind(site)
+    .bind(address)
+    .bind(over.first.millis())
+    .bind(over.last.millis())
+    .bind(over.times as i64)
+    .bind(&*over.what)
+    .bind(why)
+    .execute(write)
+    .await
+    .map(drop)
+}
+
+/// The endpoint is another from now on: what its nodes served and how they failed is kept, and they are forgotten.
+pub(crate) async fn end_nodes(write: &mut SqliteConnection, endpoint: i64, now: Timestamp) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO association (endpoint, site, address, certificate, method, first_seen, last_seen, times, ended_at, ended)
+         SELECT endpoint, site, address, certificate, method, served_first, served_last, served_times, ?2, 'edited'
+         FROM node WHERE endpoint = ?1 AND certificate IS NOT NULL ON CONFLICT DO NOTHING",
+    )
+    .bind(endpoint)
+    .bind(now.millis())
+    .execute(&mut *write)
+    .await?;
+    sqlx::query(
+        "INSERT INTO outage (endpoint, site, address, first, last, times, failure, why)
+         SELECT endpoint, site, address, failing_first, failing_last, failing_times, failure, coalesce(why, '')
+         FROM node WHERE endpoint = ?1 AND failure IS NOT NULL ON CONFLICT DO NOTHING",
+    )
+    .bind(endpoint)
+    .execute(&mut *write)
+    .await?;
+    sqlx::query("DELETE FROM node WHERE endpoint = ?").bind(endpoint).execute(write).await.map(drop)
 }

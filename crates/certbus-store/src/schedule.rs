@@ -11,6 +11,9 @@ use crate::endpoints::stored;
 use crate::error::StoreError;
 use crate::sqlite::Store;
 
+/// Whoever has a role for longer had a clock that was ahead.
+const LONGEST_ROLE: Duration = Duration::from_secs(3600);
+
 /// An endpoint whose moment has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DuePoll {
@@ -25,44 +28,42 @@ pub struct DuePoll {
 }
 
 impl Store {
-    /// What is to be polled at `now`, the longest due first. Nothing is changed: [`Store::polled`] says that it is under way.
+    /// What is to be polled from a site at `now`, the longest due first. Nothing is changed: [`Store::polled`] says that it is
+    /// under way.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn due_polls(&self, now: Timestamp, limit: i64) -> Result<Vec<DuePoll>, StoreError> {
+    pub async fn due_polls(&self, site: &str, now: Timestamp, limit: usize) -> Result<Vec<DuePoll>, StoreError> {
         let fault = |e: sqlx::Error| self.fault(&e);
-        let mut due = Vec::new();
-        for site in self.sites().await? {
-            let rows = sqlx::query(
-                "SELECT schedule.endpoint, next_at, every, overdue_at, not_before, not_after FROM schedule
-                 JOIN endpoint ON endpoint.id = schedule.endpoint
-                 LEFT JOIN certificate ON certificate.id = endpoint.certificate
-                 WHERE schedule.site = ? AND next_at <= ? ORDER BY next_at LIMIT ?",
-            )
-            .bind(&site)
-            .bind(now.millis())
-            .bind(limit)
-            .fetch_all(self.readers())
-            .await
-            .map_err(fault)?;
-            for row in rows {
-                let at = |column: &str| -> Result<Option<Timestamp>, StoreError> {
-                    Ok(row.try_get::<Option<i64>, _>(column).map_err(fault)?.map(Timestamp::from_millis))
-                };
-                let every: Option<i64> = row.try_get("every").map_err(fault)?;
-                let life = at("not_before")?.zip(at("not_after")?).map(|(begin, end)| end.since(begin));
-                let overdue = at("overdue_at")?.is_some_and(|from| from <= now);
-                let every = interval(every.map(|every| Duration::from_secs(every.unsigned_abs())), life, overdue);
-                let endpoint: i64 = row.try_get("endpoint").map_err(fault)?;
-                due.push(DuePoll {
-                    endpoint,
-                    since: at("next_at")?.unwrap_or_default(),
-                    next: next_poll(endpoint, &site, every, now),
-                    site: site.clone(),
-                });
-            }
-        }
-        Ok(due)
+        let rows = sqlx::query(
+            "SELECT schedule.endpoint, next_at, every, overdue_at, not_before, not_after FROM schedule
+             JOIN endpoint ON endpoint.id = schedule.endpoint
+             LEFT JOIN certificate ON certificate.id = endpoint.certificate
+             WHERE schedule.site = ? AND next_at <= ? ORDER BY next_at LIMIT ?",
+        )
+        .bind(site)
+        .bind(now.millis())
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(self.readers())
+        .await
+        .map_err(fault)?;
+        let read = |row: &sqlx::sqlite::SqliteRow| -> Result<DuePoll, sqlx::Error> {
+            let at = |column: &str| -> Result<Option<Timestamp>, sqlx::Error> {
+                Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_millis))
+            };
+            let every: Option<i64> = row.try_get("every")?;
+            let life = at("not_before")?.zip(at("not_after")?).map(|(begin, end)| end.since(begin));
+            let overdue = at("overdue_at")?.is_some_and(|from| from <= now);
+            let every = interval(every.map(|every| Duration::from_secs(every.unsigned_abs())), life, overdue);
+            let endpoint: i64 = row.try_get("endpoint")?;
+            Ok(DuePoll {
+                endpoint,
+                site: site.to_owned(),
+                since: at("next_at")?.unwrap_or_default(),
+                next: next_poll(endpoint, site, every, now),
+            })
+        };
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(fault)
     }
 
     /// Says that these are under way, unless something has moved them since they were read.
@@ -117,12 +118,13 @@ impl Store {
         let mut write = self.begin().await?;
         let taken = sqlx::query(
             "INSERT INTO role (role, holder, until) VALUES (?1, ?2, ?4)
-             ON CONFLICT (role) DO UPDATE SET holder = ?2, until = ?4 WHERE holder = ?2 OR until <= ?3",
+             ON CONFLICT (role) DO UPDATE SET holder = ?2, until = ?4 WHERE holder = ?2 OR until <= ?3 OR until > ?5",
         )
         .bind(role)
         .bind(holder)
         .bind(now.millis())
         .bind(until.millis())
+        .bind(now.plus(LONGEST_ROLE).millis())
         .execute(&mut *write)
         .await
         .map_err(|e| self.fault(&e))?;
@@ -164,7 +166,10 @@ impl Store {
     }
 
     /// Every site that something is polled from: one look-up in the index for each.
-    async fn sites(&self) -> Result<Vec<String>, StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn sites(&self) -> Result<Vec<String>, StoreError> {
         sqlx::query_scalar(
             "WITH RECURSIVE site(name) AS (SELECT min(site) FROM schedule
              UNION ALL SELECT (SELECT min(site) FROM schedule WHERE site > name) FROM site WHERE name IS NOT NULL)

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use certbus_core::certificate::Facts;
+use certbus_core::endpoint::USUAL_PORT;
 use sqlx::SqliteConnection;
 
 /// Longer tokens are cut: nobody types more.
@@ -28,9 +29,13 @@ impl Kind {
     }
 }
 
-/// The words of a search: each must be the begin of a token.
+/// The words of a search: each must be the begin of a token. Of `shop.example:443` the port says nothing.
 pub fn words(text: &str) -> Vec<String> {
+    let usual = USUAL_PORT.to_string();
     let mut words: Vec<String> = split(text).collect();
+    if words.len() > 1 {
+        words.retain(|word| *word != usual);
+    }
     // The longest leads to the fewest.
     words.sort_by_key(|word| std::cmp::Reverse(word.len()));
     words.dedup();
@@ -38,7 +43,7 @@ pub fn words(text: &str) -> Vec<String> {
 }
 
 fn split(text: &str) -> impl Iterator<Item = String> + '_ {
-    text.split(|c: char| c.is_whitespace() || ",;=/()\"<>+".contains(c)).filter_map(|word| {
+    text.split(|c: char| c.is_whitespace() || ",:;=/()\"<>+[]".contains(c)).filter_map(|word| {
         let word = word.trim_matches(['*', '.', '-']).replace('\'', "").to_lowercase();
         (!word.is_empty()).then(|| word.chars().take(LONGEST).collect())
     })
@@ -50,9 +55,11 @@ fn labels(word: &str) -> impl Iterator<Item = String> + '_ {
     starts.filter_map(|at| word.get(at..)).filter(|rest| !rest.is_empty()).map(str::to_owned)
 }
 
-/// All tokens of these texts.
+/// All tokens of these texts: the usual port, which a name that nobody gave has in it, leads to nothing.
 pub(crate) fn tokens<'a>(texts: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
-    texts.into_iter().flat_map(split).flat_map(|word| labels(&word).collect::<Vec<_>>()).collect()
+    let usual = USUAL_PORT.to_string();
+    let words = texts.into_iter().flat_map(split).filter(|word| *word != usual);
+    words.flat_map(|word| labels(&word).collect::<Vec<_>>()).collect()
 }
 
 /// What a certificate is found by.
@@ -116,5 +123,6 @@ mod tests {
         }
         assert_eq!(words("Let's Enc"), ["lets", "enc"]);
         assert_eq!(words("shop.exa*"), ["shop.exa"]);
+        assert_eq!(words("shop.example:8443"), ["shop.example", "8443"]);
     }
 }

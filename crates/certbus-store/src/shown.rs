@@ -78,7 +78,7 @@ pub struct Changed {
     pub site: String,
     /// The node.
     pub address: String,
-    /// `first`, `replaced`, `failing`, `recovered`, `gone`, `back`.
+    /// `first`, `replaced`, `otherwise`, `chain`, `failing`, `recovered`, `gone`, `back`.
     pub kind: String,
     /// The certificate before.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,29 +126,31 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub async fn timeline(&self, endpoint: i64, limit: i64) -> Result<Vec<Stay>, StoreError> {
         let fault = |e: sqlx::Error| self.fault(&e);
+        // Nodes of today first; of the past the newest.
         let queries = [
             format!(
                 "SELECT site, address, method, served_first AS first, served_last AS last, served_times AS times, NULL AS failure,
-                 1 AS still, gone_at, {BRIEF} FROM node n JOIN look ON look.id = n.look JOIN certificate c ON c.id = n.certificate
-                 WHERE n.endpoint = ? ORDER BY address, site LIMIT ?"
+                 1 AS still, gone_at, {BRIEF} FROM node n JOIN certificate c ON c.id = n.certificate
+                 WHERE n.endpoint = ? ORDER BY gone_at IS NOT NULL, address LIMIT ?"
             ),
             "SELECT site, address, method, failing_first AS first, failing_last AS last, failing_times AS times,
              coalesce(why, failure) AS failure, 1 AS still, gone_at
-             FROM node n JOIN look ON look.id = n.look WHERE n.endpoint = ? AND failure IS NOT NULL LIMIT ?"
+             FROM node n WHERE n.endpoint = ? AND failure IS NOT NULL LIMIT ?"
                 .to_owned(),
             format!(
                 "SELECT site, address, method, first_seen AS first, last_seen AS last, times, NULL AS failure, 0 AS still,
-                 NULL AS gone_at, {BRIEF} FROM association n JOIN look ON look.id = n.look
+                 NULL AS gone_at, {BRIEF} FROM association n
                  JOIN certificate c ON c.id = n.certificate WHERE n.endpoint = ? ORDER BY first_seen DESC LIMIT ?"
             ),
-            "SELECT site, address, method, first, last, times, CASE why WHEN '' THEN failure ELSE why END AS failure, 0 AS still, NULL AS gone_at
-             FROM outage n JOIN look ON look.id = n.look WHERE n.endpoint = ? ORDER BY first DESC LIMIT ?"
+            "SELECT site, address, '' AS method, first, last, times, CASE why WHEN '' THEN failure ELSE why END AS failure,
+             0 AS still, NULL AS gone_at FROM outage n WHERE n.endpoint = ? ORDER BY first DESC LIMIT ?"
                 .to_owned(),
         ];
+        let mut read = self.readers().begin().await.map_err(fault)?;
         let mut stays = Vec::new();
         for query in queries {
             let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(endpoint).bind(limit);
-            for row in rows.fetch_all(self.readers()).await.map_err(fault)? {
+            for row in rows.fetch_all(&mut *read).await.map_err(fault)? {
                 stays.push(stay(&row).map_err(fault)?);
             }
         }

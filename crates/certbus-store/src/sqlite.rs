@@ -14,6 +14,9 @@ use crate::error::StoreError;
 /// Each step of the layout, in order. None is ever changed once it is out.
 const MIGRATIONS: [(&str, &str); 1] = [("0001_inventory", include_str!("../migrations/sqlite/0001_inventory.sql"))];
 
+/// `application_id` of an inventory: CBUS.
+const OURS: i64 = 0x4342_5553;
+
 /// The inventory.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -53,6 +56,7 @@ impl Store {
                 Box::pin(async move { Ok(fresh) })
             })
         };
+        make_private(path).map_err(|error| wrong(format!("it cannot be made: {error}")))?;
         let writer = pool(1).connect_lazy_with(options.clone());
         let readers = pool(4).connect_lazy_with(options);
         let store = Self { place, writer, readers };
@@ -69,20 +73,32 @@ impl Store {
             ))),
             found => Ok(found),
         };
-        let found = version(user_version(&mut connection).await.map_err(|e| self.fault(&e))?)?;
+        let id = pragma(&mut connection, "application_id").await.map_err(|e| self.fault(&e))?;
+        let tables = "SELECT count(*) FROM sqlite_schema";
+        let tables: i64 = sqlx::query_scalar(tables).fetch_one(&mut *connection).await.map_err(|e| self.fault(&e))?;
+        if id != OURS && (id, tables) != (0, 0) {
+            return Err(self.wrong("it is a SQLite database of something else; name another file".into()));
+        }
+        let found = version(pragma(&mut connection, "user_version").await.map_err(|e| self.fault(&e))?)?;
         if found == known {
             return Ok(());
         }
-        if found > 0 {
-            let copy = copy_path(path, found);
-            sqlx::query("VACUUM INTO ?").bind(copy.display().to_string()).execute(&mut *connection).await.map_err(
-                |e| self.wrong(format!("it cannot be copied to {} before it is upgraded: {e}", copy.display())),
-            )?;
+        let copy = copy_path(path, found);
+        // One that is there was made by a run that was killed before it went on.
+        if found > 0 && !copy.exists() {
+            let half = copy.with_extension("half");
+            let _ = std::fs::remove_file(&half);
+            let why = |e: &dyn std::fmt::Display| {
+                self.wrong(format!("it cannot be copied to {} before it is upgraded: {e}", copy.display()))
+            };
+            let copied = sqlx::query("VACUUM INTO ?").bind(half.display().to_string()).execute(&mut *connection).await;
+            copied.map_err(|e| why(&e))?;
+            std::fs::rename(&half, &copy).map_err(|e| why(&e))?;
         }
         drop(connection);
         let mut write = self.begin().await?;
         // Another process may have been quicker.
-        let found = version(user_version(&mut write).await.map_err(|e| self.fault(&e))?)?;
+        let found = version(pragma(&mut write, "user_version").await.map_err(|e| self.fault(&e))?)?;
         for (at, (name, script)) in MIGRATIONS.iter().enumerate().skip(found.unsigned_abs() as usize) {
             tracing::info!(migration = name, "inventory");
             sqlx::raw_sql(*script).execute(&mut *write).await.map_err(|e| self.fault(&e))?;
@@ -145,8 +161,17 @@ impl Store {
     }
 }
 
-async fn user_version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("PRAGMA user_version").fetch_one(connection).await
+async fn pragma(connection: &mut SqliteConnection, name: &'static str) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(sqlx::AssertSqlSafe(format!("PRAGMA {name}"))).fetch_one(connection).await
+}
+
+/// Makes the file for its owner alone; those that SQLite puts beside it take after it.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop),
+    }
 }
 
 fn copy_path(path: &Path, layout: i64) -> PathBuf {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use certbus_core::certificate::Facts;
 use certbus_core::drift::{self, Serves};
+use certbus_core::endpoint::USUAL_PORT;
 use certbus_core::overdue::{HABIT, overdue_from, part_lived};
 use certbus_core::time::Timestamp;
 use sqlx::{Row, SqliteConnection};
@@ -13,6 +14,9 @@ use crate::search::{self, Kind};
 
 /// Milliseconds of a day.
 pub(crate) const DAY: i64 = 86_400_000;
+
+/// How far back a habit is looked for, in stays of all nodes.
+const RECENT: i64 = 200;
 
 /// What an endpoint counts as, and its numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,9 +33,6 @@ struct Summary {
 
 /// A node as it was asked last.
 struct Node {
-    site: String,
-    address: String,
-    asked_at: i64,
     failing_first: Option<i64>,
     certificate: Option<Served>,
 }
@@ -41,6 +42,8 @@ struct Served {
     id: i64,
     not_before: i64,
     not_after: i64,
+    /// Of the version that it is, if it was issued here.
+    planned_overdue: Option<i64>,
 }
 
 /// Differences of counts, to be stored at once.
@@ -80,9 +83,15 @@ pub(crate) async fn renew(write: &mut SqliteConnection, endpoints: &[i64]) -> Re
     tallies.store(write).await
 }
 
-/// What a new endpoint is found by; nothing was seen of it.
-pub(crate) async fn begin(write: &mut SqliteConnection, id: i64) -> Result<(), sqlx::Error> {
-    set_tokens(write, id, &BTreeSet::new()).await
+/// What a new endpoint is found by, and which managed certificate is for it: nothing was seen of it.
+pub(crate) async fn begin(write: &mut SqliteConnection, id: i64, tallies: &mut Tallies) -> Result<(), sqlx::Error> {
+    set_tokens(write, id, &BTreeSet::new()).await?;
+    if let Some((managed, _)) = managed(write, id, &[]).await? {
+        tallies.count("managed", 1);
+        let set = sqlx::query("UPDATE endpoint SET managed = ? WHERE id = ?").bind(managed).bind(id);
+        set.execute(write).await?;
+    }
+    Ok(())
 }
 
 /// Takes an endpoint that is to be removed out of the counts.
@@ -123,49 +132,41 @@ async fn stored(write: &mut SqliteConnection, id: i64) -> Result<Option<Summary>
     .transpose()
 }
 
-/// The nodes that the endpoint has now, each in the way it was looked at last.
+/// The nodes that the endpoint has now, seen from where it is polled.
 async fn nodes(write: &mut SqliteConnection, id: i64) -> Result<Vec<Node>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT site, address, asked_at, failing_first, certificate, not_before, not_after
-         FROM node LEFT JOIN certificate ON certificate.id = node.certificate
-         WHERE endpoint = ? AND gone_at IS NULL",
+    type Row = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT failing_first, certificate, not_before, not_after,
+             (SELECT min(overdue_at) FROM version v WHERE v.certificate = node.certificate)
+         FROM node JOIN schedule ON schedule.endpoint = node.endpoint AND schedule.site = node.site
+         LEFT JOIN certificate ON certificate.id = node.certificate
+         WHERE node.endpoint = ? AND gone_at IS NULL",
     )
     .bind(id)
     .fetch_all(write)
     .await?;
-    let mut nodes = Vec::with_capacity(rows.len());
-    let mut last: BTreeMap<(String, String), i64> = BTreeMap::new();
-    for row in rows {
-        let certificate: Option<i64> = row.try_get("certificate")?;
-        let node = Node {
-            site: row.try_get("site")?,
-            address: row.try_get("address")?,
-            asked_at: row.try_get("asked_at")?,
-            failing_first: row.try_get("failing_first")?,
-            certificate: match certificate {
-                Some(id) => {
-                    Some(Served { id, not_before: row.try_get("not_before")?, not_after: row.try_get("not_after")? })
-                }
-                None => None,
-            },
-        };
-        let asked = last.entry((node.site.clone(), node.address.clone())).or_insert(node.asked_at);
-        *asked = node.asked_at.max(*asked);
-        nodes.push(node);
-    }
-    nodes.retain(|node| last.get(&(node.site.clone(), node.address.clone())) == Some(&node.asked_at));
-    Ok(nodes)
+    let node = |(failing_first, certificate, not_before, not_after, planned_overdue): Row| Node {
+        failing_first,
+        certificate: certificate.zip(not_before.zip(not_after)).map(|(id, (not_before, not_after))| Served {
+            id,
+            not_before,
+            not_after,
+            planned_overdue,
+        }),
+    };
+    Ok(rows.into_iter().map(node).collect())
 }
 
 async fn computed(write: &mut SqliteConnection, id: i64, nodes: &[Node]) -> Result<Summary, sqlx::Error> {
-    if nodes.is_empty() {
-        return Ok(Summary::default());
-    }
     let served = || nodes.iter().filter_map(|node| node.certificate);
     let first = served().min_by_key(|one| (one.not_after, one.id));
-    let habit = habit(write, id).await?;
+    let habit = if first.is_some() { habit(write, id).await? } else { Vec::new() };
     let at = Timestamp::from_millis;
-    let overdue = served().map(|one| overdue_from(at(one.not_before), at(one.not_after), &habit)).min();
+    let overdue = served().map(|one| match one.planned_overdue {
+        Some(planned) => at(planned),
+        None => overdue_from(at(one.not_before), at(one.not_after), &habit),
+    });
+    let overdue = overdue.min();
     let (managed, serves) = match managed(write, id, nodes).await? {
         Some((managed, serves)) => (Some(managed), serves),
         None => (None, None),
@@ -184,11 +185,15 @@ async fn computed(write: &mut SqliteConnection, id: i64, nodes: &[Node]) -> Resu
 /// After which parts of their lives the endpoint's last certificates were replaced.
 async fn habit(write: &mut SqliteConnection, id: i64) -> Result<Vec<f64>, sqlx::Error> {
     let rows: Vec<(i64, i64, i64)> = sqlx::query_as(
-        "SELECT not_before, not_after, min(replaced_at) AS at FROM association
-         JOIN certificate ON certificate.id = association.certificate
-         WHERE endpoint = ? GROUP BY association.certificate ORDER BY at DESC LIMIT ?",
+        "SELECT not_before, not_after, min(ended_at) AS at FROM (
+             SELECT certificate, ended_at FROM association
+             WHERE endpoint = ?1 AND ended = 'replaced'
+                 AND first_seen >= (SELECT key_since FROM endpoint WHERE id = ?1)
+             ORDER BY first_seen DESC LIMIT ?2)
+         JOIN certificate ON certificate.id = certificate GROUP BY certificate ORDER BY at DESC LIMIT ?3",
     )
     .bind(id)
+    .bind(RECENT)
     .bind(HABIT as i64)
     .fetch_all(write)
     .await?;
@@ -196,8 +201,9 @@ async fn habit(write: &mut SqliteConnection, id: i64) -> Result<Vec<f64>, sqlx::
     Ok(rows.into_iter().filter_map(|(begin, end, replaced)| part_lived(at(begin), at(end), at(replaced))).collect())
 }
 
-/// The managed certificate that is for an endpoint, as `tenant/id`, and what its nodes serve of it: found by the name that
-/// is asked for, else by what is served, else by what was served before.
+/// The managed certificate that is for an endpoint, as `tenant/id`, and what its nodes serve of it. Of several the one that
+/// is served, else the one that is found by the name that is asked for, else by what was served before; of equals the last
+/// that was issued.
 async fn managed(
     write: &mut SqliteConnection,
     id: i64,
@@ -205,47 +211,57 @@ async fn managed(
 ) -> Result<Option<(String, Option<Serves>)>, sqlx::Error> {
     let found: Option<(String, String)> = sqlx::query_as(
         "SELECT tenant, id FROM (
-             SELECT 0 AS way, v.tenant, v.id, v.place FROM endpoint e JOIN managed_name m ON m.name = e.asked
+             SELECT 0 AS way, v.tenant, v.id, v.obtained_at AS at FROM node n JOIN version v ON v.certificate = n.certificate
+                 WHERE n.endpoint = ?1 AND n.gone_at IS NULL
+             UNION ALL
+             SELECT 1, v.tenant, v.id, v.obtained_at FROM endpoint e JOIN managed_name m ON m.name = e.asked
                  JOIN version v ON v.tenant = m.tenant AND v.id = m.id WHERE e.id = ?1 AND e.asked <> ''
              UNION ALL
-             SELECT 1, v.tenant, v.id, v.place FROM endpoint e JOIN managed_name m ON m.name = '*.' || e.parent
+             SELECT 2, v.tenant, v.id, v.obtained_at FROM endpoint e JOIN managed_name m ON m.name = '*.' || e.parent
                  JOIN version v ON v.tenant = m.tenant AND v.id = m.id WHERE e.id = ?1 AND e.parent <> ''
              UNION ALL
-             SELECT 2, v.tenant, v.id, v.place FROM node n JOIN version v ON v.certificate = n.certificate
-                 WHERE n.endpoint = ?1
-             UNION ALL
-             SELECT 3, v.tenant, v.id, v.place FROM association a JOIN version v ON v.certificate = a.certificate
-                 WHERE a.endpoint = ?1
-         ) ORDER BY way, place DESC LIMIT 1",
+             SELECT 3, v.tenant, v.id, v.obtained_at FROM association a JOIN version v ON v.certificate = a.certificate
+                 WHERE a.endpoint = ?1 AND a.first_seen >= (SELECT key_since FROM endpoint WHERE id = ?1)
+         ) ORDER BY way, at DESC LIMIT 1",
     )
     .bind(id)
     .fetch_optional(&mut *write)
     .await?;
     let Some((tenant, managed)) = found else { return Ok(None) };
-    let rows: Vec<(i64, i64, Option<i64>)> =
-        sqlx::query_as("SELECT certificate, place, offered_at FROM version WHERE tenant = ? AND id = ?")
-            .bind(&tenant)
-            .bind(&managed)
-            .fetch_all(write)
-            .await?;
-    let versions: Vec<drift::Version> =
-        rows.iter().map(|(_, order, offered)| drift::Version { order: *order, offered: offered.is_some() }).collect();
-    let served = nodes
-        .iter()
-        .filter_map(|node| node.certificate)
-        .map(|one| rows.iter().find(|(certificate, ..)| *certificate == one.id).map(|(_, order, _)| *order));
-    let serves = drift::worst(served.filter_map(|order| drift::serves(&versions, order)));
+    let versions = versions(write, &tenant, &managed).await?;
+    let known: Vec<drift::Version> = versions.iter().map(|(_, version)| *version).collect();
+    let served = nodes.iter().filter_map(|node| node.certificate).map(|one| of(&versions, one.id));
+    let serves = drift::worst(served.filter_map(|version| drift::serves(&known, version)));
     Ok(Some((format!("{tenant}/{managed}"), serves)))
 }
 
+/// The versions of a managed certificate, each with its certificate.
+pub(crate) async fn versions(
+    connection: &mut SqliteConnection,
+    tenant: &str,
+    managed: &str,
+) -> Result<Vec<(i64, drift::Version)>, sqlx::Error> {
+    let rows: Vec<(i64, i64, Option<i64>)> =
+        sqlx::query_as("SELECT certificate, place, offered_place FROM version WHERE tenant = ? AND id = ?")
+            .bind(tenant)
+            .bind(managed)
+            .fetch_all(connection)
+            .await?;
+    Ok(rows.into_iter().map(|(id, obtained, offered)| (id, drift::Version { obtained, offered })).collect())
+}
+
+/// The version that a certificate is.
+pub(crate) fn of(versions: &[(i64, drift::Version)], certificate: i64) -> Option<drift::Version> {
+    versions.iter().find(|(id, _)| *id == certificate).map(|(_, version)| *version)
+}
+
 async fn set_tokens(write: &mut SqliteConnection, id: i64, certificates: &BTreeSet<i64>) -> Result<(), sqlx::Error> {
-    let row = sqlx::query("SELECT name, host, sni FROM endpoint WHERE id = ?").bind(id).fetch_one(&mut *write).await?;
-    let mut texts: [String; 3] = [row.try_get("name")?, row.try_get("host")?, row.try_get("sni")?];
-    let [name, host, _] = &mut texts;
-    // A name that nobody gave is the host with its port.
-    if name.contains(host.as_str()) {
-        name.clear();
-    }
+    let row = sqlx::query("SELECT name, host, sni, port FROM endpoint WHERE id = ?").bind(id);
+    let row = row.fetch_one(&mut *write).await?;
+    let (port, usual): (i64, _) = (row.try_get("port")?, i64::from(USUAL_PORT));
+    // All have the usual port: nobody looks for it.
+    let port = if port == usual { String::new() } else { port.to_string() };
+    let texts: [String; 4] = [row.try_get("name")?, row.try_get("host")?, row.try_get("sni")?, port];
     let mut tokens = search::tokens(texts.iter().map(String::as_str));
     for certificate in certificates {
         let known: Vec<String> = sqlx::query_scalar("SELECT token FROM token WHERE kind = 'c' AND id = ?")

@@ -80,6 +80,9 @@ pub trait TaskQueue: Send + Sync {
         lease: Duration,
     ) -> BoxFuture<'a, Result<Vec<Leased>, StoreError>>;
 
+    /// How many tasks of a lane wait for a worker, about.
+    fn waiting<'a>(&'a self, lane: &'a str) -> BoxFuture<'a, Result<usize, StoreError>>;
+
     /// Makes a lease last until `lease` after `now`. False: it had ended, and the task is another's.
     fn extend<'a>(
         &'a self,

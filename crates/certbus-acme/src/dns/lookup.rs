@@ -13,8 +13,9 @@ use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use crate::solver::SolverError;
 
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
-const ATTEMPTS: usize = 2;
+/// How long each attempt waits: a datagram that was lost is missed soon.
+const ANSWER_WITHIN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), LONGEST_WAIT];
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
 const LONGEST_CHAIN: usize = 8;
 
 /// Asks one server, over TCP where the answer does not fit a datagram.
@@ -22,11 +23,11 @@ pub(crate) async fn ask(server: SocketAddr, name: &str, kind: RecordType) -> Res
     let unreachable = |cause: String| SolverError::ServerUnreachable { server: server.to_string(), cause };
     let name = Name::from_ascii(name).map_err(|error| unreachable(format!("`{name}` cannot be asked for: {error}")))?;
     let mut last = String::new();
-    for _ in 0..ATTEMPTS {
-        match tokio::time::timeout(ANSWER_WITHIN, exchange(server, name.clone(), kind)).await {
+    for within in ANSWER_WITHIN {
+        match tokio::time::timeout(within, exchange(server, name.clone(), kind)).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(cause)) => last = cause,
-            Err(_) => last = format!("nothing within {} s", ANSWER_WITHIN.as_secs()),
+            Err(_) => last = format!("nothing within {} s", ANSWER_WITHIN.iter().sum::<Duration>().as_secs()),
         }
     }
     Err(unreachable(last))
@@ -128,15 +129,14 @@ fn cname(answer: &Message) -> Option<String> {
 }
 
 async fn exchange(server: SocketAddr, name: Name, kind: RecordType) -> Result<Message, String> {
-    let stream =
-        UdpClientStream::builder(server, TokioRuntimeProvider::new()).with_timeout(Some(ANSWER_WITHIN)).build();
+    let stream = UdpClientStream::builder(server, TokioRuntimeProvider::new()).with_timeout(Some(LONGEST_WAIT)).build();
     let (mut client, background) = Client::<TokioRuntimeProvider>::from_sender(stream);
     tokio::spawn(background);
     let answer = client.query(name.clone(), DNSClass::IN, kind).await.map_err(|error| error.to_string())?;
     if !answer.metadata.truncation {
         return Ok(answer.into_message());
     }
-    let (connecting, sender) = TcpClientStream::new(server, None, Some(ANSWER_WITHIN), TokioRuntimeProvider::new());
+    let (connecting, sender) = TcpClientStream::new(server, None, Some(LONGEST_WAIT), TokioRuntimeProvider::new());
     let stream = connecting.await.map_err(|error| error.to_string())?;
     let (mut client, background) = Client::<TokioRuntimeProvider>::from_sender(DnsMultiplexer::new(stream, sender));
     tokio::spawn(background);

@@ -47,15 +47,23 @@ impl Poller {
     }
 
     /// Polls endpoints; each begins at `now`. What a node answers to one endpoint it answers to all that ask the same.
-    pub async fn poll(&self, endpoints: &[(i64, Endpoint)], now: Timestamp) -> Vec<Poll> {
+    ///
+    /// # Errors
+    /// Words, if not every node could be asked: for want of this machine, not of a node.
+    pub async fn poll(&self, endpoints: &[(i64, Endpoint)], now: Timestamp) -> Result<Vec<Poll>, String> {
         let look_ups: Vec<_> =
             endpoints.iter().map(|(id, endpoint)| self.clone().look_up(*id, endpoint.key.clone())).collect();
         let nodes: Vec<_> = futures::stream::iter(look_ups).buffer_unordered(LOOK_UPS).collect().await;
         let mut polls: HashMap<i64, Poll> = HashMap::new();
         let mut asked: HashMap<Asked, Vec<i64>> = HashMap::new();
         for (id, key, nodes) in nodes {
-            let poll =
-                polls.entry(id).or_insert(Poll { endpoint: id, site: self.site.clone(), at: now, looks: Vec::new() });
+            let poll = polls.entry(id).or_insert(Poll {
+                endpoint: id,
+                site: self.site.clone(),
+                at: now,
+                looks: Vec::new(),
+                whole: true,
+            });
             match nodes {
                 Err(failure) => poll.looks.push(look(None, "dns", Err(&failure))),
                 Ok(addresses) => {
@@ -77,7 +85,15 @@ impl Poller {
                 hello: Hello::ANY,
             })
             .collect();
-        for observation in self.scan(targets).await {
+        let wanted = targets.len();
+        let found = self.scan(targets).await?;
+        if found.len() < wanted {
+            return Err(format!(
+                "only {} of {wanted} nodes were asked; the others are asked the next time",
+                found.len()
+            ));
+        }
+        for observation in found {
             let Some(address) = observation.address else { continue };
             let place =
                 (SocketAddr::new(address, observation.port), observation.server_name.clone(), observation.starttls);
@@ -89,7 +105,7 @@ impl Poller {
         }
         let mut polls: Vec<Poll> = polls.into_values().filter(|poll| !poll.looks.is_empty()).collect();
         polls.sort_by_key(|poll| poll.endpoint);
-        polls
+        Ok(polls)
     }
 
     async fn look_up(self, id: i64, key: Key) -> (i64, Key, Result<Vec<IpAddr>, Failure>) {
@@ -102,33 +118,26 @@ impl Poller {
     }
 
     /// The engine blocks, so it has a thread of its own; if nobody waits for it any more it ends.
-    async fn scan(&self, targets: Vec<Target>) -> Vec<Observation> {
+    async fn scan(&self, targets: Vec<Target>) -> Result<Vec<Observation>, String> {
         let (options, learnt) = (self.options, self.learnt.clone());
         let cancel = Arc::new(AtomicBool::new(false));
         let ends = Cancelled(cancel.clone());
         let scanned = tokio::task::spawn_blocking(move || {
-            let (feed, receive) = match feed(targets.len().max(1)) {
-                Ok(both) => both,
-                Err(error) => {
-                    tracing::error!("no poll can be made: {error}");
-                    return Vec::new();
-                }
-            };
+            let (feed, receive) = feed(targets.len().max(1))?;
             for target in targets {
                 let _ = feed.send(target);
             }
             drop(feed);
-            let mut known = learnt.lock().map(|mut learnt| std::mem::take(&mut *learnt)).unwrap_or_default();
+            // Several scans may be under way: each takes what is known, and gives back what it learnt.
+            let mut known = learnt.lock().map(|learnt| learnt.clone()).unwrap_or_default();
             let mut found = Vec::new();
-            if let Err(error) = scan(receive, &options, &mut known, &cancel, |observation| found.push(observation)) {
-                tracing::error!("no poll can be made: {error}");
-            }
+            scan(receive, &options, &mut known, &cancel, |observation| found.push(observation))?;
             if let Ok(mut learnt) = learnt.lock() {
-                *learnt = known;
+                learnt.extend(known);
             }
-            found
+            Ok::<_, std::io::Error>(found)
         });
-        let found = scanned.await.unwrap_or_default();
+        let found = scanned.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string());
         drop(ends);
         found
     }

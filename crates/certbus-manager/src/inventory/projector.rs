@@ -1,14 +1,17 @@
 //! Brings the inventory in line with the log: what was obtained, offered and removed. It verifies every batch, as every
 //! reader does, and may be run by several processes at once.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use certbus_bus::follow::{FollowError, catch_up, load};
 use certbus_bus::log::LogError;
 use certbus_core::batch::Batch;
+use certbus_core::catalog::{Place, Version};
 use certbus_core::chain::Chain;
 use certbus_core::event::{Event, Reason};
-use certbus_core::id::{Cursor, StreamKind};
+use certbus_core::id::{CertificateId, Cursor, StreamKind};
+use certbus_core::plan;
 use certbus_core::x509::ParsedChain;
 use certbus_store::issued::Told;
 use certbus_store::{Store, StoreError};
@@ -75,9 +78,9 @@ impl Projector {
         if from != Cursor::START && stream.log.read(from, 1).await.is_err_and(|error| is_lost(&error)) {
             tracing::warn!(
                 tenant = name,
-                "the log is not the one that the inventory knows: what was issued is read anew"
+                "the log has not the place that the inventory knows: what was issued is read anew"
             );
-            self.store.forget_issued(name).await?;
+            self.store.project_anew(name, &managed(&said)).await?;
             from = Cursor::START;
         }
         let mut count = 0;
@@ -116,18 +119,33 @@ impl Projector {
     }
 }
 
+/// The managed certificates that all of this comes to.
+fn managed(said: &[Said]) -> BTreeSet<CertificateId> {
+    let mut managed = BTreeSet::new();
+    for told in said.iter().flat_map(|(_, told)| told) {
+        match told {
+            Told::Obtained { id, .. } => drop(managed.insert(*id)),
+            Told::Removed { id } => drop(managed.remove(id)),
+            Told::Offered { .. } => {}
+        }
+    }
+    managed
+}
+
 fn is_lost(error: &LogError) -> bool {
     matches!(error, LogError::NotHere { .. } | LogError::Trimmed { .. })
 }
 
 fn told(batch: &Batch, events: &[Event]) -> Vec<Told> {
     let (seq, at) = (batch.cursor().seq, batch.envelope().time);
+    let spot = |index: usize| i64::try_from(seq << 16 | index as u64).unwrap_or(i64::MAX);
     let one = |(index, event): (usize, &Event)| match event {
         Event::CertificateObtained(obtained) => Some(Told::Obtained {
             id: obtained.certificate,
             names: obtained.names.clone(),
             leaf: ParsedChain::parse(&obtained.chain).ok()?.certificates.first()?.to_vec(),
-            place: i64::try_from(seq << 16 | index as u64).unwrap_or(i64::MAX),
+            place: spot(index),
+            overdue_at: plan::overdue_from(&Version::new(obtained, Place { seq, index: index as u32 }), None),
             reason: match obtained.reason {
                 Reason::New => "new",
                 Reason::Renewal => "renewal",
@@ -138,7 +156,7 @@ fn told(batch: &Batch, events: &[Event]) -> Vec<Told> {
         }),
         // Offered to some is not what all have to serve.
         Event::CertificateOffered(offered) if offered.to.is_none() => {
-            Some(Told::Offered { id: offered.certificate, version: offered.version, at })
+            Some(Told::Offered { id: offered.certificate, version: offered.version, place: spot(index), at })
         }
         Event::CertificateRemoved(removed) => Some(Told::Removed { id: removed.certificate }),
         _ => None,

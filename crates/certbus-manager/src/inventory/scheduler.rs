@@ -1,9 +1,9 @@
 //! Asks for the polls that are due. One process at a time has the role; if two had it, polls would be made twice and change
 //! nothing. Its cost grows with what is due.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use certbus_core::id::Hash;
 use certbus_core::time::Timestamp;
 use certbus_store::schedule::DuePoll;
 use certbus_store::tasks::{NewTask, TaskQueue};
@@ -21,8 +21,8 @@ const ROLE_LASTS: Duration = Duration::from_secs(15);
 /// Endpoints of one task.
 pub const A_TASK: usize = 256;
 
-/// What is read at a time.
-const AT_ONCE: i64 = 4096;
+/// Tasks of a site that may wait at a time.
+const DEEPEST: usize = 16;
 
 /// A task of the lane `poll/SITE`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,38 +36,35 @@ pub fn lane(site: &str) -> String {
     format!("poll/{site}")
 }
 
-/// Asks for everything that is due at `now`. Returns how many polls that are.
+/// Asks for what is due at `now`. Returns how many polls that are.
+///
+/// Where no worker takes them, no more are asked for: what is due stays due.
 ///
 /// # Errors
 /// [`StoreError`]. Polls are asked for before it is noted that they are, so none is lost; asked for twice, a poll changes
 /// nothing.
 pub async fn ask_for_due(store: &Store, queue: &dyn TaskQueue, now: Timestamp) -> Result<usize, StoreError> {
     let mut asked = 0;
-    loop {
-        let due = store.due_polls(now, AT_ONCE).await?;
-        if due.is_empty() {
-            return Ok(asked);
+    for site in store.sites().await? {
+        let lane = lane(&site);
+        let room = DEEPEST.saturating_sub(queue.waiting(&lane).await?);
+        let due = store.due_polls(&site, now, room * A_TASK).await?;
+        for some in due.chunks(A_TASK) {
+            queue.add(&[task(&lane, some)], now).await?;
+            store.polled(some).await?;
+            asked += some.len();
         }
-        queue.add(&tasks(&due), now).await?;
-        store.polled(&due).await?;
-        asked += due.len();
     }
+    Ok(asked)
 }
 
-fn tasks(due: &[DuePoll]) -> Vec<NewTask> {
-    let mut sites: BTreeMap<&str, Vec<&DuePoll>> = BTreeMap::new();
-    for one in due {
-        sites.entry(&one.site).or_default().push(one);
-    }
-    let task = |site: &str, some: &[&DuePoll]| {
-        let endpoints: Vec<i64> = some.iter().map(|one| one.endpoint).collect();
-        let first = some.first().map_or(0, |one| one.since.millis());
-        // The same polls are asked for once: who was killed between asking and noting it asks again.
-        let key = format!("{site} {first} {}", endpoints.iter().map(i64::to_string).collect::<Vec<_>>().join(" "));
-        let body = serde_json::to_string(&PollTask { endpoints }).unwrap_or_default();
-        NewTask { lane: lane(site), key: Some(certbus_core::id::Hash::of(key.as_bytes()).to_string()), body }
-    };
-    sites.iter().flat_map(|(site, due)| due.chunks(A_TASK).map(move |some| task(site, some))).collect()
+fn task(lane: &str, due: &[DuePoll]) -> NewTask {
+    let endpoints: Vec<i64> = due.iter().map(|one| one.endpoint).collect();
+    let moments =
+        due.iter().map(|one| format!("{} {}", one.endpoint, one.since.millis())).collect::<Vec<_>>().join(" ");
+    // The same polls are asked for once: who was killed between asking and noting it asks again.
+    let key = Some(Hash::of(format!("{lane} {moments}").as_bytes()).to_string());
+    NewTask { lane: lane.to_owned(), key, body: serde_json::to_string(&PollTask { endpoints }).unwrap_or_default() }
 }
 
 /// Again and again, as long as it has the role, until `stop`.

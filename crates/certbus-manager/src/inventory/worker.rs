@@ -51,7 +51,9 @@ impl Worker {
             said = outcome;
             for task in taken.unwrap_or_default() {
                 let worker = self.clone();
-                flights.spawn(async move { worker.work(task).await });
+                flights.spawn(async move {
+                    worker.work(task).await;
+                });
             }
             tokio::select! {
                 () = &mut stop => break,
@@ -65,7 +67,7 @@ impl Worker {
         }
     }
 
-    /// Everything that waits, to its end. Returns how many tasks that were.
+    /// Everything that waits, to its end. Returns how many endpoints were polled.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -76,8 +78,8 @@ impl Worker {
             if tasks.is_empty() {
                 return Ok(done);
             }
-            done += tasks.len();
-            futures::future::join_all(tasks.into_iter().map(|task| self.work(task))).await;
+            done +=
+                futures::future::join_all(tasks.into_iter().map(|task| self.work(task))).await.iter().sum::<usize>();
         }
     }
 
@@ -85,8 +87,8 @@ impl Worker {
         self.store.lease(&self.lane, many, clock::now(), LEASE).await
     }
 
-    /// One task, with its lease kept as long as it takes.
-    async fn work(&self, task: Leased) {
+    /// One task, with its lease kept as long as it takes. Returns how many endpoints were polled.
+    async fn work(&self, task: Leased) -> usize {
         let polled = self.poll(&task);
         let kept = async {
             loop {
@@ -100,10 +102,13 @@ impl Worker {
         };
         let outcome = tokio::select! {
             outcome = polled => outcome,
-            () = kept => return tracing::warn!(task = task.id, "another worker has it now"),
+            () = kept => {
+                tracing::warn!(task = task.id, "another worker has it now");
+                return 0;
+            }
         };
         let told = match &outcome {
-            Ok(()) => self.store.done(&task).await,
+            Ok(_) => self.store.done(&task).await,
             Err(why) => {
                 tracing::warn!(task = task.id, attempt = task.attempt, "polls failed: {why}");
                 self.store.failed(&task, why, clock::now()).await
@@ -112,14 +117,16 @@ impl Worker {
         if let Err(error) = told {
             tracing::warn!(task = task.id, "how it ended could not be noted, so it is done again: {error}");
         }
+        outcome.unwrap_or_default()
     }
 
-    async fn poll(&self, task: &Leased) -> Result<(), String> {
+    async fn poll(&self, task: &Leased) -> Result<usize, String> {
         let body: PollTask =
             serde_json::from_str(&task.body).map_err(|error| format!("the task is not one of polls: {error}"))?;
         let endpoints = self.store.to_poll(&body.endpoints).await.map_err(|error| error.to_string())?;
         let active: Vec<_> = endpoints.into_iter().filter(|(_, endpoint)| endpoint.active).collect();
-        let polls = self.poller.poll(&active, clock::now()).await;
-        self.store.record(&polls).await.map(drop).map_err(|error| error.to_string())
+        let polls = self.poller.poll(&active, clock::now()).await?;
+        self.store.record(&polls, clock::now()).await.map_err(|error| error.to_string())?;
+        Ok(polls.len())
     }
 }

@@ -59,11 +59,10 @@ pub(crate) async fn inventory(count: usize, file: &Path) {
         format!("{numbers}, renewal(k) AS (SELECT 0 UNION ALL SELECT k + 1 FROM renewal WHERE k < {})", RENEWALS - 1);
     let address = "'10.' || (n >> 16 & 255) || '.' || (n >> 8 & 255) || '.' || (n & 255)";
     for statement in [
-        "INSERT INTO look (id, method) VALUES (1, 'quick 1.3 1.2 1.1 1.0')".to_owned(),
         format!(
             "{numbers} INSERT INTO endpoint (id, name, host, port, sni, starttls, owner, active, every, revision, added_at,
-                 asked, parent, certificate, expires_at, overdue_at, failing_since)
-             SELECT n + 1, h || ':443', h, 443, '', '', '', 1, NULL, 1, {now} - 365 * {day}, h, p, c.id, c.not_after,
+                 asked, parent, key_since, certificate, expires_at, overdue_at, failing_since)
+             SELECT n + 1, h || ':443', h, 443, '', '', '', 1, NULL, 1, {now} - 365 * {day}, h, p, 0, c.id, c.not_after,
                  c.not_before + 60 * {day} + 3 * {day}, CASE WHEN n % 50 = 0 THEN {now} - {day} END
              FROM (SELECT n, 'host-' || n || '.shop-' || (n / 10) || '.example.com' AS h,
                  'shop-' || (n / 10) || '.example.com' AS p FROM number)
@@ -72,25 +71,26 @@ pub(crate) async fn inventory(count: usize, file: &Path) {
         format!("{numbers} INSERT INTO endpoint_tag (tag, endpoint) SELECT 'eu', n + 1 FROM number WHERE n % 10 = 0"),
         format!("{numbers} INSERT INTO schedule (endpoint, site, next_at) SELECT n + 1, 'default', {now} + n * 7919 % 3600000 FROM number"),
         format!(
-            "{numbers} INSERT INTO node (endpoint, site, address, look, certificate, chain, served_first, served_last, served_times,
-                 failure, why, failing_first, failing_last, failing_times, asked_at)
-             SELECT n + 1, 'default', {address}, 1, c.id, '', c.not_before + 3600000,
+            "{numbers} INSERT INTO node (endpoint, site, address, certificate, chain, chain_hash, method, served_first, served_last, served_times,
+                 failure, why, failing_first, failing_last, failing_times, asked_at, missed)
+             SELECT n + 1, 'default', {address}, c.id, '', zeroblob(32), 'quick 1.3 1.2 1.1 1.0', c.not_before + 3600000,
                  {now} - (CASE WHEN n % 50 = 0 THEN {day} ELSE 0 END), ({now} - c.not_before) / 3600000,
                  CASE WHEN n % 50 = 0 THEN 'refused' END, CASE WHEN n % 50 = 0 THEN 'refused: nothing listens there' END,
                  CASE WHEN n % 50 = 0 THEN {now} - {day} END, CASE WHEN n % 50 = 0 THEN {now} END,
-                 CASE WHEN n % 50 = 0 THEN 24 ELSE 0 END, {now}
+                 CASE WHEN n % 50 = 0 THEN 24 ELSE 0 END, {now}, 0
              FROM number JOIN certificate c ON c.id = (n / 10) * 7 + {RENEWALS} + 1"
         ),
         format!(
-            "{renewals} INSERT INTO association (endpoint, site, address, look, certificate, first_seen, last_seen, times, replaced_at)
-             SELECT n + 1, 'default', {address}, 1, c.id, c.not_before + 3600000, d.not_before, 1440, d.not_before + 3600000
+            "{renewals} INSERT INTO association (endpoint, site, address, certificate, method, first_seen, last_seen, times, ended_at, ended)
+             SELECT n + 1, 'default', {address}, c.id, 'quick 1.3 1.2 1.1 1.0', c.not_before + 3600000, d.not_before, 1440,
+                 d.not_before + 3600000, 'replaced' 
              FROM number CROSS JOIN renewal JOIN certificate c ON c.id = (n / 10) * 7 + k + 1
              JOIN certificate d ON d.id = c.id + 1"
         ),
         format!(
             "{numbers}, renewal(k) AS (SELECT 0 UNION ALL SELECT k + 1 FROM renewal WHERE k < {RENEWALS})
-             INSERT INTO change (at, endpoint, site, address, look, kind, before, after, why)
-             SELECT c.not_before + 3600000, n + 1, 'default', {address}, 1, CASE k WHEN 0 THEN 'first' ELSE 'replaced' END,
+             INSERT INTO change (at, endpoint, site, address, kind, before, after, why)
+             SELECT c.not_before + 3600000, n + 1, 'default', {address}, CASE k WHEN 0 THEN 'first' ELSE 'replaced' END,
                  CASE k WHEN 0 THEN NULL ELSE c.id - 1 END, c.id, ''
              FROM renewal CROSS JOIN number JOIN certificate c ON c.id = (n / 10) * 7 + k + 1"
         ),

@@ -63,7 +63,7 @@ fn polls(endpoints: impl Iterator<Item = usize>, at: Timestamp) -> Vec<Poll> {
             method: "quick 1.3 1.2 1.1 1.0".into(),
             outcome: Ok(vec![certificate_of(number, generate::RENEWALS)]),
         };
-        Poll { endpoint: number as i64 + 1, site: "default".into(), at, looks: vec![look] }
+        Poll { endpoint: number as i64 + 1, site: "default".into(), at, looks: vec![look], whole: true }
     };
     endpoints.map(poll).collect()
 }
@@ -92,7 +92,7 @@ async fn observations(count: usize) {
             let at = now().plus(Duration::from_secs(60 * (turn as u64 + 1 + 100_000 * readers as u64)));
             let batch = polls((0..1024).map(|n| (n * 977 + turn * 1024) % count), at);
             let begun = Instant::now();
-            let recorded = store.record(&batch).await.unwrap();
+            let recorded = store.record(&batch, at).await.unwrap();
             spent += begun.elapsed();
             stored += recorded.looks;
             turn += 1;

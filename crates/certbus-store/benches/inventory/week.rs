@@ -24,7 +24,7 @@ pub(crate) async fn week(count: usize, hours: usize) {
     // The scheduler looks every ten simulated seconds; a poll's result is there when it looks the next time.
     for tick in 0..hours as u64 * 360 {
         let at = now().plus(Duration::from_secs(tick * 10));
-        let due = store.due_polls(at, 100_000).await.unwrap();
+        let due = store.due_polls("default", at, 100_000).await.unwrap();
         if due.is_empty() {
             continue;
         }
@@ -42,10 +42,10 @@ pub(crate) async fn week(count: usize, hours: usize) {
                         method: "quick 1.3 1.2 1.1 1.0".into(),
                         outcome: Ok(vec![leaf]),
                     };
-                    Poll { endpoint: due.endpoint, site: due.site.clone(), at, looks: vec![look] }
+                    Poll { endpoint: due.endpoint, site: due.site.clone(), at, looks: vec![look], whole: true }
                 })
                 .collect();
-            changed += store.record(&polls).await.unwrap().changed;
+            changed += store.record(&polls, at).await.unwrap().changed;
         }
         asked += due.len();
         if tick % 360 == 359 && (tick / 360) % 24 == 0 {

@@ -1,5 +1,7 @@
 -- Times are milliseconds since 1970, days are counted from then. An empty text means that there is none.
 
+PRAGMA application_id = 1128420691; -- CBUS
+
 CREATE TABLE endpoint (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,
@@ -14,6 +16,7 @@ CREATE TABLE endpoint (
     added_at INTEGER NOT NULL,
     asked TEXT NOT NULL,           -- the name that its certificate has to be for
     parent TEXT NOT NULL,          -- that name without its first label: what a wildcard answers for
+    key_since INTEGER NOT NULL,    -- since when host, port, SNI and STARTTLS are these: what was seen before is of others
     -- What its nodes came to, for listings; kept by whatever changes it.
     certificate INTEGER,           -- of those it serves the first to expire
     expires_at INTEGER,
@@ -33,6 +36,7 @@ CREATE INDEX endpoint_failing ON endpoint (failing_since, id) WHERE failing_sinc
 CREATE INDEX endpoint_serves ON endpoint (serves, id) WHERE serves IS NOT NULL;
 CREATE INDEX endpoint_managed ON endpoint (managed, id) WHERE managed IS NOT NULL;
 CREATE INDEX endpoint_paused ON endpoint (id) WHERE active = 0;
+CREATE INDEX endpoint_unseen ON endpoint (id) WHERE certificate IS NULL AND failing_since IS NULL;
 
 CREATE TABLE endpoint_tag (
     tag TEXT NOT NULL, endpoint INTEGER NOT NULL, PRIMARY KEY (tag, endpoint)
@@ -44,6 +48,7 @@ CREATE TABLE schedule (
     endpoint INTEGER NOT NULL, site TEXT NOT NULL, next_at INTEGER NOT NULL, PRIMARY KEY (endpoint, site)
 ) WITHOUT ROWID;
 CREATE INDEX schedule_next ON schedule (site, next_at);
+CREATE INDEX schedule_site ON schedule (site, endpoint);
 
 CREATE TABLE certificate (
     id INTEGER PRIMARY KEY,
@@ -64,53 +69,54 @@ CREATE INDEX certificate_expires ON certificate (not_after, id);
 CREATE INDEX certificate_serial ON certificate (serial);
 CREATE INDEX certificate_spki ON certificate (spki);
 
--- How a node was looked at: like is compared with like.
-CREATE TABLE look (id INTEGER PRIMARY KEY, method TEXT NOT NULL UNIQUE);
-
--- A node as it was last seen: from one site, in one way.
+-- A node as it was last seen from one site.
 CREATE TABLE node (
     endpoint INTEGER NOT NULL,
     site TEXT NOT NULL,
     address TEXT NOT NULL,         -- empty: the name led nowhere
-    look INTEGER NOT NULL,
     certificate INTEGER,           -- it was last seen with
     chain TEXT NOT NULL,           -- what came after the leaf, ids in order
+    chain_hash BLOB,               -- of the fingerprints of that
+    method TEXT NOT NULL,          -- how it was looked at: like is compared with like
     served_first INTEGER, served_last INTEGER, served_times INTEGER NOT NULL,
     failure TEXT, why TEXT,        -- why the last polls failed: kind, and the words of the last
     failing_first INTEGER, failing_last INTEGER, failing_times INTEGER NOT NULL,
     asked_at INTEGER NOT NULL,
+    missed INTEGER NOT NULL,       -- how many looks at the name in a row did not lead to it
     gone_at INTEGER,
-    PRIMARY KEY (endpoint, site, address, look)
+    PRIMARY KEY (endpoint, site, address)
 ) WITHOUT ROWID;
 CREATE INDEX node_certificate ON node (certificate, endpoint) WHERE certificate IS NOT NULL;
 
 -- What a node served before.
 CREATE TABLE association (
-    endpoint INTEGER NOT NULL, site TEXT NOT NULL, address TEXT NOT NULL, look INTEGER NOT NULL,
+    endpoint INTEGER NOT NULL, site TEXT NOT NULL, address TEXT NOT NULL,
     certificate INTEGER NOT NULL,
+    method TEXT NOT NULL,
     first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL, times INTEGER NOT NULL,
-    replaced_at INTEGER NOT NULL,
-    PRIMARY KEY (endpoint, site, address, look, first_seen)
+    ended_at INTEGER NOT NULL,
+    ended TEXT NOT NULL,           -- how: replaced, otherwise (as `change` says), edited
+    PRIMARY KEY (endpoint, first_seen, site, address)
 ) WITHOUT ROWID;
 CREATE INDEX association_certificate ON association (certificate, endpoint);
 
 -- Why polls of a node failed before.
 CREATE TABLE outage (
-    endpoint INTEGER NOT NULL, site TEXT NOT NULL, address TEXT NOT NULL, look INTEGER NOT NULL,
+    endpoint INTEGER NOT NULL, site TEXT NOT NULL, address TEXT NOT NULL,
     first INTEGER NOT NULL, last INTEGER NOT NULL, times INTEGER NOT NULL, failure TEXT NOT NULL, why TEXT NOT NULL,
-    PRIMARY KEY (endpoint, site, address, look, first)
+    PRIMARY KEY (endpoint, first, site, address)
 ) WITHOUT ROWID;
 
 CREATE TABLE change (
     id INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,
-    endpoint INTEGER NOT NULL, site TEXT NOT NULL, address TEXT NOT NULL, look INTEGER NOT NULL,
+    endpoint INTEGER NOT NULL, site TEXT NOT NULL, address TEXT NOT NULL,
     kind TEXT NOT NULL,
     before INTEGER, after INTEGER, -- certificates
     why TEXT NOT NULL
 );
 CREATE INDEX change_at ON change (at, id);
-CREATE INDEX change_endpoint ON change (endpoint, at, id);
+CREATE INDEX change_endpoint ON change (endpoint, id);
 
 -- Every label of a name with what follows it, and every word: found by prefix. Of endpoints (`e`) and certificates (`c`).
 CREATE TABLE token (
@@ -135,9 +141,11 @@ CREATE TABLE managed_name (
 CREATE INDEX managed_name_of ON managed_name (tenant, id);
 CREATE TABLE version (
     tenant TEXT NOT NULL, id TEXT NOT NULL, certificate INTEGER NOT NULL,
-    place INTEGER NOT NULL,        -- on the log: later is newer
+    place INTEGER NOT NULL,        -- where it was obtained on the log: later is newer
     reason TEXT NOT NULL,
     obtained_at INTEGER NOT NULL,
+    overdue_at INTEGER NOT NULL,   -- past its planned renewal by a tenth of the life that is left then
+    offered_place INTEGER,         -- where it was last offered to all
     offered_at INTEGER,
     PRIMARY KEY (tenant, id, certificate)
 ) WITHOUT ROWID;
@@ -151,6 +159,7 @@ CREATE TABLE task (
     attempts INTEGER NOT NULL,
     ready_at INTEGER NOT NULL,     -- not before; while it is leased, when the lease ends
     lease INTEGER NOT NULL,        -- counts its leases
+    leased INTEGER NOT NULL,       -- somebody is at it, or was when he was killed
     dead_at INTEGER,
     why TEXT NOT NULL,
     added_at INTEGER NOT NULL

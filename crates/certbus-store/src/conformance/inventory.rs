@@ -6,15 +6,17 @@ use certbus_core::endpoint::{Endpoint, Written};
 use certbus_core::id::Hash;
 
 use super::world::{DAYS, Engine, at, certificate, endpoint, failed, person, served};
-use crate::endpoints::Put;
-use crate::observations::{Look, Recorded};
+use crate::endpoints::{Put, Wanted};
+use crate::observations::{Look, Poll, Recorded};
 use crate::{Query, State, StoreError};
 
 pub async fn an_endpoint_is_registered_once_and_edited_by_one_at_a_time(engine: &Engine) {
     let store = &engine.store;
     let id = engine.add("shop.example").await;
-    let again = store.add_endpoint(&endpoint("https://SHOP.example"), &person(), at(1)).await.unwrap_err();
+    let twice = [endpoint("new.example"), endpoint("https://SHOP.example")];
+    let again = store.add_endpoints(&twice, &person(), at(1)).await.unwrap_err();
     assert!(matches!(&again, StoreError::Duplicate { id: there, .. } if *there == id), "{again}");
+    assert_eq!(engine.holds().await.what["endpoints"], 1, "all or none");
     engine.add("smtp://shop.example").await;
     let (ada, bob) = (store.endpoint(id).await.unwrap().unwrap(), store.endpoint(id).await.unwrap().unwrap());
     let written = |tags: &str| Written { tags: Some(tags.into()), ..Written::default() };
@@ -33,16 +35,22 @@ pub async fn an_endpoint_is_registered_once_and_edited_by_one_at_a_time(engine: 
 
 pub async fn many_endpoints_are_put_all_or_none_and_putting_them_twice_changes_nothing(engine: &Engine) {
     let store = &engine.store;
-    let mut all: Vec<Endpoint> = (0..20).map(|n| endpoint(&format!("host-{n}.example"))).collect();
+    let wanted = |n: usize| Wanted { endpoint: endpoint(&format!("host-{n}.example")), written: Written::default() };
+    let mut all: Vec<Wanted> = (0..20).map(wanted).collect();
     let put = store.put_endpoints(&all, &person(), at(0)).await.unwrap();
     assert!(put.iter().all(|put| matches!(put, Put::Added(_))));
     let lines = store.audit(None, 1000).await.unwrap().len();
     let again = store.put_endpoints(&all, &person(), at(1)).await.unwrap();
     assert!(again.iter().all(|put| matches!(put, Put::Same(_))));
     assert_eq!(store.audit(None, 1000).await.unwrap().len(), lines);
-    all[3].owner = "ada".into();
+    all[3].written.owner = Some("ada".into());
     let edited = store.put_endpoints(&all, &person(), at(2)).await.unwrap();
     assert_eq!(edited.iter().filter(|put| matches!(put, Put::Edited(_))).count(), 1);
+    all[3].written = Written { tags: Some("eu".into()), ..Written::default() };
+    store.put_endpoints(&all, &person(), at(3)).await.unwrap();
+    let id = store.meant("host-3.example").await.unwrap()[0];
+    let stored = store.endpoint(id).await.unwrap().unwrap().endpoint;
+    assert_eq!((stored.owner.as_str(), stored.tags.len()), ("ada", 1), "what was not written stays");
     assert_eq!(engine.holds().await.what["endpoints"], 20);
 }
 
@@ -66,7 +74,7 @@ pub async fn endpoints_are_meant_by_number_name_host_or_place(engine: &Engine) {
     let web = engine.add("shop.example").await;
     let mail = engine.add("smtp://shop.example").await;
     let named = Endpoint { name: "The Shop".into(), ..endpoint("192.0.2.7:8443") };
-    let named = engine.store.add_endpoint(&named, &person(), at(0)).await.unwrap();
+    let named = engine.store.add_endpoints(std::slice::from_ref(&named), &person(), at(0)).await.unwrap()[0];
     for (text, ids) in [
         (web.to_string(), vec![web]),
         ("shop.example".into(), vec![web, mail]),
@@ -77,6 +85,9 @@ pub async fn endpoints_are_meant_by_number_name_host_or_place(engine: &Engine) {
     ] {
         assert_eq!(engine.store.meant(&text).await.unwrap(), ids, "{text}");
     }
+    let number = Endpoint { name: web.to_string(), ..endpoint("192.0.2.8") };
+    engine.store.add_endpoints(&[number], &person(), at(0)).await.unwrap();
+    assert_eq!(engine.store.meant(&web.to_string()).await.unwrap(), [web], "a number before a name that is one");
     let missing = engine.store.meant("nobody.example").await.unwrap_err();
     assert!(matches!(missing, StoreError::NotFound { .. }), "{missing}");
 }
@@ -99,7 +110,10 @@ pub async fn invariant_10_every_change_of_an_endpoint_is_in_the_trail(engine: &E
 }
 
 pub async fn invariant_7_first_and_last_seen_stay_for_each_node_and_site(engine: &Engine) {
-    let id = engine.add("shop.example").await;
+    let written =
+        Written { host: Some("shop.example".into()), sites: Some("default, elsewhere".into()), ..Written::default() };
+    let endpoints = [Endpoint::parse(&written).unwrap()];
+    let id = engine.store.add_endpoints(&endpoints, &person(), at(0)).await.unwrap()[0];
     let (one, two) =
         (certificate("shop.example", "R3", at(0), 90 * DAYS), certificate("shop.example", "R3", at(5), 90 * DAYS));
     let both = |a: &[u8], b: &[u8]| [served("192.0.2.1", a), served("2001:db8::1", b)];
@@ -142,11 +156,19 @@ pub async fn invariant_7_only_looks_of_one_method_are_compared(engine: &Engine) 
     let (rsa, ecdsa) =
         (certificate("dual.example", "R3", at(0), 90 * DAYS), certificate("dual.example", "E5", at(1), 80 * DAYS));
     let look = |method: &str, leaf: &[u8]| Look { method: method.into(), ..served("192.0.2.1", leaf) };
-    let both = [look("rsa", &rsa), look("ecdsa", &ecdsa)];
-    engine.poll(id, 1, &both).await;
-    engine.poll(id, 2, &both).await;
-    assert_eq!(engine.changes(id).await, ["192.0.2.1 first", "192.0.2.1 first"]);
-    assert_eq!(engine.stays(id).await.len(), 2);
+    engine.poll(id, 1, &[look("quick", &rsa)]).await;
+    engine.poll(id, 2, &[look("full", &rsa)]).await;
+    engine.poll(id, 3, &[look("quick", &ecdsa)]).await;
+    engine.poll(id, 4, &[failed("192.0.2.1", "refused")]).await;
+    let told = ["first", "otherwise", "failing"].map(|kind| format!("192.0.2.1 {kind}"));
+    assert_eq!(engine.changes(id).await, told, "a server with two certificates does not seem to replace them");
+    let row = engine.row(id, 5).await;
+    assert_eq!(
+        row.fingerprint,
+        Some(Hash::of(&ecdsa)),
+        "and a failure hides no certificate, whichever way it was seen"
+    );
+    assert_eq!(engine.stays(id).await.len(), 3, "the outage, what is served, what was");
 }
 
 pub async fn invariant_7_polls_that_come_twice_or_late_change_nothing(engine: &Engine) {
@@ -160,6 +182,10 @@ pub async fn invariant_7_polls_that_come_twice_or_late_change_nothing(engine: &E
         let recorded = engine.poll(id, minutes, &[served("192.0.2.1", leaf)]).await;
         assert_eq!(recorded, Recorded { passed_over: 1, ..Recorded::default() });
     }
+    // By a clock that is a day ahead.
+    let look = served("192.0.2.1", &one);
+    let ahead = Poll { endpoint: id, site: "default".into(), at: at(1440), looks: vec![look], whole: true };
+    assert_eq!(engine.store.record(&[ahead], at(6)).await.unwrap().passed_over, 1);
     assert_eq!((engine.stays(id).await, engine.changes(id).await), before);
 }
 
@@ -214,11 +240,15 @@ pub async fn a_node_that_the_name_no_longer_leads_to_is_told_once_and_counts_no_
     let new = certificate("shop.example", "R3", at(1), 90 * DAYS);
     engine.poll(id, 1, &[served("192.0.2.1", &old), served("192.0.2.2", &new)]).await;
     assert_eq!(engine.in_state(State::Expired, 2000).await.len(), 1);
-    engine.poll(id, 2, &[served("192.0.2.2", &new)]).await;
-    engine.poll(id, 3, &[served("192.0.2.2", &new)]).await;
+    for minutes in 2..4 {
+        engine.poll(id, minutes, &[served("192.0.2.2", &new)]).await;
+        assert_eq!(engine.in_state(State::Expired, 2000).await.len(), 1, "a name may lead elsewhere each time");
+    }
+    engine.poll(id, 4, &[served("192.0.2.2", &new)]).await;
+    engine.poll(id, 5, &[served("192.0.2.2", &new)]).await;
     assert!(engine.in_state(State::Expired, 2000).await.is_empty());
-    assert!(engine.stays(id).await.iter().any(|stay| stay.gone == Some(at(2))));
-    engine.poll(id, 4, &[served("192.0.2.1", &old), served("192.0.2.2", &new)]).await;
+    assert!(engine.stays(id).await.iter().any(|stay| stay.gone == Some(at(4))));
+    engine.poll(id, 6, &[served("192.0.2.1", &old), served("192.0.2.2", &new)]).await;
     let told = engine.changes(id).await;
     assert_eq!(told, ["192.0.2.1 first", "192.0.2.2 first", "192.0.2.1 gone", "192.0.2.1 back"]);
 }
@@ -232,12 +262,53 @@ pub async fn a_name_that_leads_nowhere_fails_and_its_nodes_stay(engine: &Engine)
     assert!(engine.stays(id).await.iter().all(|stay| stay.gone.is_none()));
     engine.poll(id, 3, &[served("192.0.2.1", &leaf)]).await;
     assert!(engine.in_state(State::Failing, 3).await.is_empty(), "the name leads somewhere again");
+    engine.poll(id, 9, &[failed("", "dns")]).await;
+    assert_eq!(engine.row(id, 9).await.failing_since, Some(at(9)), "an outage of its own");
+    let told = engine.changes(id).await;
+    assert_eq!(told, ["192.0.2.1 first", " failing", " recovered", " back", " failing"]);
+}
+
+pub async fn an_endpoint_that_becomes_another_begins_anew_and_keeps_what_was(engine: &Engine) {
+    let store = &engine.store;
+    let id = engine.add("shop.example").await;
+    let (one, two) =
+        (certificate("shop.example", "R3", at(0), 90 * DAYS), certificate("b.example", "R3", at(1), 80 * DAYS));
+    engine.poll(id, 1, &[served("192.0.2.1", &one)]).await;
+    let was = store.endpoint(id).await.unwrap().unwrap();
+    let edited = was.endpoint.edited(&Written { host: Some("b.example".into()), ..Written::default() }).unwrap();
+    store.edit_endpoint(&was, &edited, &person(), at(5)).await.unwrap();
+    engine.holds().await;
+    assert_eq!(engine.row(id, 5).await.fingerprint, None, "nothing was seen of what it is now");
+    let late = engine.poll(id, 4, &[served("192.0.2.1", &one)]).await;
+    assert_eq!(late.passed_over, 1, "a poll that was under way was of the former");
+    engine.poll(id, 6, &[served("192.0.2.1", &two)]).await;
+    assert_eq!(engine.changes(id).await, ["192.0.2.1 first", "192.0.2.1 first"], "not replaced");
+    assert_eq!(engine.stays(id).await.len(), 2, "what was seen was seen");
+    assert!(engine.found("shop").await.is_empty());
+}
+
+pub async fn a_site_that_polls_no_more_counts_no_more(engine: &Engine) {
+    let store = &engine.store;
+    let written = Written { host: Some("shop.example".into()), sites: Some("a, b".into()), ..Written::default() };
+    let id = store.add_endpoints(&[Endpoint::parse(&written).unwrap()], &person(), at(0)).await.unwrap()[0];
+    let (old, new) =
+        (certificate("shop.example", "R3", at(0), DAYS), certificate("shop.example", "R3", at(1), 90 * DAYS));
+    engine.poll_from("a", id, 1, &[served("192.0.2.1", &old)]).await;
+    engine.poll_from("b", id, 1, &[served("192.0.2.1", &new)]).await;
+    assert_eq!(engine.in_state(State::Expired, 2000).await.len(), 1);
+    let was = store.endpoint(id).await.unwrap().unwrap();
+    let edited = was.endpoint.edited(&Written { sites: Some("b".into()), ..Written::default() }).unwrap();
+    store.edit_endpoint(&was, &edited, &person(), at(2)).await.unwrap();
+    engine.holds().await;
+    assert!(engine.in_state(State::Expired, 2000).await.is_empty());
+    let elsewhere = engine.poll_from("a", id, 3, &[served("192.0.2.1", &old)]).await;
+    assert_eq!(elsewhere.passed_over, 1);
 }
 
 pub async fn any_prefix_of_a_label_of_host_name_san_or_issuer_finds_it(engine: &Engine) {
     let id = engine.add("www.shop.example").await;
     let named = Endpoint { name: "Payroll Frontend".into(), ..endpoint("192.0.2.9") };
-    engine.store.add_endpoint(&named, &person(), at(0)).await.unwrap();
+    engine.store.add_endpoints(std::slice::from_ref(&named), &person(), at(0)).await.unwrap();
     let leaf = certificate("www.shop.example *.intern.shop.example", "Let's Encrypt R3", at(0), 90 * DAYS);
     engine.poll(id, 1, &[served("192.0.2.1", &leaf)]).await;
     let www = ["www.shop.example:443"];
@@ -247,7 +318,8 @@ pub async fn any_prefix_of_a_label_of_host_name_san_or_issuer_finds_it(engine: &
     for words in ["front", "payroll fro", "192.0.2.9"] {
         assert_eq!(engine.found(words).await, ["Payroll Frontend"], "{words}");
     }
-    for words in ["hop", "shop payroll", "ncrypt"] {
+    assert_eq!(engine.found("www.shop.example:443").await, www);
+    for words in ["hop", "shop payroll", "ncrypt", "*", "443"] {
         assert!(engine.found(words).await.is_empty(), "{words}");
     }
     let next = certificate("www.shop.example", "E5", at(5), 90 * DAYS);
@@ -258,7 +330,7 @@ pub async fn any_prefix_of_a_label_of_host_name_san_or_issuer_finds_it(engine: &
 
 pub async fn pages_go_on_where_the_last_ended_whatever_is_added_meanwhile(engine: &Engine) {
     let all: Vec<Endpoint> = (0..57).map(|n| endpoint(&format!("host-{n:02}.example"))).collect();
-    engine.store.put_endpoints(&all, &person(), at(0)).await.unwrap();
+    engine.store.add_endpoints(&all, &person(), at(0)).await.unwrap();
     for search in ["", "host"] {
         let mut query = Query { limit: 10, search: search.into(), ..Query::default() };
         let (mut seen, mut pages) = (Vec::new(), 0);
@@ -289,10 +361,10 @@ pub async fn every_state_lists_its_endpoints_and_no_others(engine: &Engine) {
     let failing = engine.add("failing.example").await;
     engine.add("unseen.example").await;
     let paused = Endpoint { active: false, ..endpoint("paused.example") };
-    engine.store.add_endpoint(&paused, &person(), at(0)).await.unwrap();
+    engine.store.add_endpoints(std::slice::from_ref(&paused), &person(), at(0)).await.unwrap();
     let tagged = Written { host: Some("tagged.example".into()), tags: Some("eu".into()), ..Written::default() };
     let tagged = Endpoint { owner: "ada".into(), ..Endpoint::parse(&tagged).unwrap() };
-    engine.store.add_endpoint(&tagged, &person(), at(0)).await.unwrap();
+    engine.store.add_endpoints(std::slice::from_ref(&tagged), &person(), at(0)).await.unwrap();
     let leaf = |host: &str, days: u32, old: u32| certificate(host, "R3", at(0).minus(DAYS * old), DAYS * days);
     engine.poll(well, 1, &[served("192.0.2.1", &leaf("well.example", 90, 1))]).await;
     engine.poll(expired, 1, &[served("192.0.2.1", &leaf("expired.example", 90, 91))]).await;
@@ -303,8 +375,9 @@ pub async fn every_state_lists_its_endpoints_and_no_others(engine: &Engine) {
         (State::Overdue, vec!["expired.example:443", "overdue.example:443"]),
         (State::Failing, vec!["failing.example:443"]),
         (State::Ok, vec!["well.example:443"]),
+        (State::Current, vec![]),
         (State::Paused, vec!["paused.example:443"]),
-        (State::Unseen, vec!["paused.example:443", "tagged.example:443", "unseen.example:443"]),
+        (State::Unseen, vec!["unseen.example:443", "paused.example:443", "tagged.example:443"]),
     ] {
         assert_eq!(engine.in_state(state, 2).await, names, "{state:?}");
     }
@@ -360,7 +433,8 @@ pub async fn overdue_is_a_habit_once_there_is_one(engine: &Engine) {
     let day = 24 * 60;
     let overdue = |minutes: u64| async move { engine.in_state(State::Overdue, minutes).await.len() };
     // 90 days each, and replaced every 30.
-    for _ in 0..3 {
+    for turn in 0..3 {
+        assert_eq!(overdue(start + 25 * day).await, 0, "{turn} replacements are no habit");
         let leaf = certificate("shop.example", "R3", at(start), 90 * DAYS);
         engine.poll(id, start + 1, &[served("192.0.2.1", &leaf)]).await;
         start += 30 * day;
@@ -378,31 +452,36 @@ pub async fn the_moments_of_polls_follow_interval_site_and_pauses(engine: &Engin
         interval: Some("10m".into()),
         ..Written::default()
     };
-    let id = store.add_endpoint(&Endpoint::parse(&sites).unwrap(), &person(), at(0)).await.unwrap();
-    let due = store.due_polls(at(0), 100).await.unwrap();
+    let id = store.add_endpoints(&[Endpoint::parse(&sites).unwrap()], &person(), at(0)).await.unwrap()[0];
+    let due = engine.due(0).await;
     assert_eq!(due.iter().map(|due| due.site.as_str()).collect::<Vec<_>>(), ["default", "tokyo"], "at once at first");
     store.polled(&due).await.unwrap();
     store.polled(&due).await.unwrap();
-    assert!(store.due_polls(at(0), 100).await.unwrap().is_empty());
-    let due = store.due_polls(at(10), 100).await.unwrap();
+    assert!(engine.due(0).await.is_empty());
+    let due = engine.due(10).await;
     assert_eq!(due.len(), 2, "an interval later at the latest");
     assert!(due.iter().all(|due| due.since > at(0) && due.next > at(10) && due.next <= at(20)));
     assert_eq!(store.poll_lag(at(30)).await.unwrap().map(|lag| lag >= Duration::from_secs(1200)), Some(true));
     let was = store.endpoint(id).await.unwrap().unwrap();
     let paused = Endpoint { active: false, ..was.endpoint.clone() };
     store.edit_endpoint(&was, &paused, &person(), at(10)).await.unwrap();
-    assert!(store.due_polls(at(1000), 100).await.unwrap().is_empty(), "paused");
+    assert!(engine.due(1000).await.is_empty(), "paused");
     store.polled(&due).await.unwrap();
-    assert!(store.due_polls(at(1000), 100).await.unwrap().is_empty(), "a poll that was under way does not wake it");
+    assert!(engine.due(1000).await.is_empty(), "a poll that was under way does not wake it");
     let was = store.endpoint(id).await.unwrap().unwrap();
     assert_eq!(was.endpoint.sites.len(), 2, "a pause forgets no site");
     store.edit_endpoint(&was, &Endpoint { active: true, ..was.endpoint.clone() }, &person(), at(11)).await.unwrap();
-    assert_eq!(store.due_polls(at(11), 100).await.unwrap().len(), 2);
+    assert_eq!(engine.due(11).await.len(), 2);
+    let was = store.endpoint(id).await.unwrap().unwrap();
+    store.polled(&engine.due(11).await).await.unwrap();
+    let often = was.endpoint.edited(&Written { interval: Some("1m".into()), ..Written::default() }).unwrap();
+    store.edit_endpoint(&was, &often, &person(), at(11)).await.unwrap();
+    assert_eq!(engine.due(11).await.len(), 2, "another interval begins at once");
     // A short life is polled four times an hour.
     let short = engine.add("short.example").await;
     let leaf = certificate("short.example", "R3", at(0), 6 * DAYS);
     engine.poll(short, 1, &[served("192.0.2.1", &leaf)]).await;
-    let due = store.due_polls(at(11), 100).await.unwrap();
+    let due = engine.due(11).await;
     let next = due.iter().find(|due| due.endpoint == short).unwrap().next;
     assert!(next.since(at(11)) <= Duration::from_secs(15 * 60), "{next}");
     assert_eq!(store.to_poll(&[id, short, 99]).await.unwrap().len(), 2);

@@ -21,7 +21,10 @@ pub async fn a_task_is_one_workers_until_its_lease_ends(engine: &Engine) {
     let queue: &dyn TaskQueue = &engine.store;
     let other = NewTask { lane: "alert".into(), ..task("z") };
     assert_eq!(queue.add(&[task("a"), task("b"), other], at(0)).await.unwrap(), 3);
+    assert_eq!(queue.waiting("poll").await.unwrap(), 2);
     let mine = leased(queue, 0).await;
+    assert_eq!(queue.waiting("poll").await.unwrap(), 0);
+    assert_eq!(queue.list(at(0), 10).await.unwrap()[0].state, "under way");
     assert_eq!(mine.iter().map(|task| task.body.as_str()).collect::<Vec<_>>(), ["a", "b"], "of this lane, in order");
     assert!(leased(queue, 1).await.is_empty());
     assert!(queue.extend(&mine[0], at(1), MINUTE * 2).await.unwrap());

@@ -9,8 +9,9 @@ use certbus_core::time::Timestamp;
 
 use crate::audit::Actor;
 use crate::observations::{Failed, Look, Poll, Recorded};
+use crate::schedule::DuePoll;
 use crate::shown::{Counts, Stay};
-use crate::{Query, State, Store};
+use crate::{Listed, Query, State, Store};
 
 /// An empty inventory.
 pub struct Engine {
@@ -96,7 +97,7 @@ pub(super) fn failed(address: &str, kind: &str) -> Look {
 
 impl Engine {
     pub(super) async fn add(&self, host: &str) -> i64 {
-        self.store.add_endpoint(&endpoint(host), &person(), at(0)).await.unwrap()
+        self.store.add_endpoints(&[endpoint(host)], &person(), at(0)).await.unwrap()[0]
     }
 
     pub(super) async fn poll(&self, endpoint: i64, minutes: u64, looks: &[Look]) -> Recorded {
@@ -104,8 +105,8 @@ impl Engine {
     }
 
     pub(super) async fn poll_from(&self, site: &str, endpoint: i64, minutes: u64, looks: &[Look]) -> Recorded {
-        let poll = Poll { endpoint, site: site.into(), at: at(minutes), looks: looks.to_vec() };
-        let recorded = self.store.record(&[poll]).await.unwrap();
+        let poll = Poll { endpoint, site: site.into(), at: at(minutes), looks: looks.to_vec(), whole: true };
+        let recorded = self.store.record(&[poll], at(minutes)).await.unwrap();
         self.holds().await;
         recorded
     }
@@ -133,6 +134,20 @@ impl Engine {
                 next => query.after = next,
             }
         }
+    }
+
+    pub(super) async fn row(&self, id: i64, minutes: u64) -> Listed {
+        let query = Query { id: Some(id), limit: 1, ..Query::default() };
+        self.store.endpoints(&query, at(minutes)).await.unwrap().rows.pop().unwrap()
+    }
+
+    /// What is due from every site.
+    pub(super) async fn due(&self, minutes: u64) -> Vec<DuePoll> {
+        let mut due = Vec::new();
+        for site in self.store.sites().await.unwrap() {
+            due.extend(self.store.due_polls(&site, at(minutes), 100).await.unwrap());
+        }
+        due
     }
 
     pub(super) async fn in_state(&self, state: State, minutes: u64) -> Vec<String> {

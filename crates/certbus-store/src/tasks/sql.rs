@@ -16,8 +16,8 @@ impl TaskQueue for Store {
             let mut added = 0;
             for task in tasks {
                 let done = sqlx::query(
-                    "INSERT INTO task (lane, key, body, attempts, ready_at, lease, why, added_at)
-                     VALUES (?1, ?2, ?3, 0, ?4, 0, '', ?4) ON CONFLICT (key) DO NOTHING",
+                    "INSERT INTO task (lane, key, body, attempts, ready_at, lease, leased, why, added_at)
+                     VALUES (?1, ?2, ?3, 0, ?4, 0, 0, '', ?4) ON CONFLICT (key) DO NOTHING",
                 )
                 .bind(&task.lane)
                 .bind(&task.key)
@@ -68,7 +68,7 @@ impl TaskQueue for Store {
             .await
             .map_err(fault)?;
             let rows: Vec<(i64, i64, u32, String)> = sqlx::query_as(
-                "UPDATE task SET lease = lease + 1, attempts = attempts + 1, ready_at = ?1 WHERE id IN
+                "UPDATE task SET lease = lease + 1, leased = 1, attempts = attempts + 1, ready_at = ?1 WHERE id IN
                      (SELECT id FROM task WHERE lane = ?2 AND dead_at IS NULL AND ready_at <= ?3 ORDER BY ready_at, id LIMIT ?4)
                  RETURNING id, lease, attempts, body",
             )
@@ -84,6 +84,19 @@ impl TaskQueue for Store {
                 rows.into_iter().map(|(id, lease, attempt, body)| Leased { id, lease, attempt, body }).collect();
             leased.sort_by_key(|task| task.id);
             Ok(leased)
+        }
+        .boxed()
+    }
+
+    fn waiting<'a>(&'a self, lane: &'a str) -> BoxFuture<'a, Result<usize, StoreError>> {
+        async move {
+            let waiting: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM task WHERE lane = ? AND dead_at IS NULL AND leased = 0")
+                    .bind(lane)
+                    .fetch_one(self.readers())
+                    .await
+                    .map_err(|e| self.fault(&e))?;
+            Ok(usize::try_from(waiting).unwrap_or_default())
         }
         .boxed()
     }
@@ -129,7 +142,7 @@ impl TaskQueue for Store {
             let given_up = task.attempt >= ATTEMPTS;
             let mut write = self.begin().await?;
             let done = sqlx::query(
-                "UPDATE task SET ready_at = ?1, why = ?2, dead_at = CASE WHEN ?3 THEN ?4 END,
+                "UPDATE task SET ready_at = ?1, leased = 0, why = ?2, dead_at = CASE WHEN ?3 THEN ?4 END,
                  key = CASE WHEN ?3 THEN NULL ELSE key END
                  WHERE id = ?5 AND lease = ?6 AND dead_at IS NULL",
             )
@@ -150,24 +163,24 @@ impl TaskQueue for Store {
 
     fn list<'a>(&'a self, now: Timestamp, limit: usize) -> BoxFuture<'a, Result<Vec<Shown>, StoreError>> {
         async move {
-            type Row = (i64, String, String, u32, i64, Option<i64>, String, i64);
+            type Row = (i64, String, String, u32, i64, Option<i64>, String, i64, bool);
             let rows: Vec<Row> = sqlx::query_as(
-                "SELECT id, lane, body, attempts, ready_at, dead_at, why, added_at FROM task
+                "SELECT id, lane, body, attempts, ready_at, dead_at, why, added_at, leased FROM task
                  ORDER BY dead_at IS NULL, id LIMIT ?",
             )
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch_all(self.readers())
             .await
             .map_err(|e| self.fault(&e))?;
-            let shown = rows.into_iter().map(|(id, lane, body, attempts, ready, dead, why, added)| Shown {
+            let shown = rows.into_iter().map(|(id, lane, body, attempts, ready, dead, why, added, leased)| Shown {
                 id,
                 lane,
                 body,
                 attempts,
-                state: match (dead, why.is_empty()) {
-                    (Some(_), _) => "dead",
-                    (None, true) if attempts > 0 && ready > now.millis() => "under way",
-                    _ => "waiting",
+                state: match dead {
+                    Some(_) => "dead",
+                    None if leased && ready > now.millis() => "under way",
+                    None => "waiting",
                 },
                 ready_at: Timestamp::from_millis(ready),
                 why,
@@ -182,7 +195,7 @@ impl TaskQueue for Store {
         async move {
             let mut write = self.begin().await?;
             let done = sqlx::query(
-                "UPDATE task SET dead_at = NULL, attempts = 0, why = '', ready_at = ? WHERE id = ? AND dead_at IS NOT NULL",
+                "UPDATE task SET dead_at = NULL, leased = 0, attempts = 0, why = '', ready_at = ? WHERE id = ? AND dead_at IS NOT NULL",
             )
             .bind(now.millis())
             .bind(id)

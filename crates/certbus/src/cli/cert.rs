@@ -230,7 +230,7 @@ async fn explain(settings: &Settings, id: CertificateId, json: bool) -> Result<(
     drop(view);
     let rows = story.into_iter().map(|told| vec![told.at.to_string(), told.actor, told.what]).collect();
     output::table(&["when", "who", "what"], rows);
-    let nodes: Vec<_> = served.iter().filter_map(|node| Some((node.address.as_str(), node.serves?))).collect();
+    let nodes: Vec<_> = served.iter().map(|node| (node.address.as_str(), node.serves)).collect();
     match (drift::sentence(&nodes), offered) {
         (Some(line), Some(offered)) => output::line(format!("offered {offered}, {line}")),
         (None, Some(_)) => output::line("no endpoint that is watched has it; `certbus endpoint add NAME` watches one"),

@@ -222,7 +222,8 @@ impl Watch {
         let store = wire::inventory(settings).await?;
         let written = Written { host: Some(server.to_string()), sni: Some(NAME.into()), ..Written::default() };
         let key = Endpoint::parse(&written).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
-        let endpoint = store.add_endpoint(&key, &actor(), clock::now()).await?;
+        let added = store.add_endpoints(std::slice::from_ref(&key), &actor(), clock::now()).await?;
+        let endpoint = *added.first().context("the endpoint was not added")?;
         let projector = Mutex::new(Projector::new(manager.tenant().clone(), store.clone()));
         Ok(Self { store, projector, endpoint, key })
     }
@@ -230,7 +231,7 @@ impl Watch {
     async fn poll(&self) -> Result<()> {
         self.projector.lock().await.catch_up().await?;
         let polls = Poller::new(USUAL_SITE).poll(&[(self.endpoint, self.key.clone())], clock::now()).await;
-        self.store.record(&polls).await?;
+        self.store.record(&polls.map_err(anyhow::Error::msg)?, clock::now()).await?;
         Ok(())
     }
 
@@ -247,7 +248,7 @@ impl Watch {
             bail!("the poll saw `{}`, and a replaced certificate was expected", last.kind);
         };
         let served = self.store.served_at("default", id).await?;
-        let nodes: Vec<_> = served.iter().filter_map(|node| Some((node.address.as_str(), node.serves?))).collect();
+        let nodes: Vec<_> = served.iter().map(|node| (node.address.as_str(), node.serves)).collect();
         let line = drift::sentence(&nodes).context("nobody is known to serve it")?;
         Ok((format!("{} {} by {}", short(before), last.kind, short(after)), line))
     }

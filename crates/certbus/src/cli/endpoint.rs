@@ -16,7 +16,7 @@ use clap::{Args, Subcommand};
 
 use super::audit::actor;
 use super::exit::{Missing, Mistake};
-use super::output;
+use super::output::{self, Columns};
 use crate::settings::Settings;
 use crate::wire;
 
@@ -134,8 +134,8 @@ pub(crate) struct List {
     #[arg(long)]
     site: Option<String>,
     /// At most so many
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -162,7 +162,7 @@ impl EndpointCommand {
     pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
         let store = wire::inventory(settings).await?;
         match self {
-            Self::Add { endpoints, fields } => add(&store, &endpoints, fields).await,
+            Self::Add { endpoints, fields } => add(&store, settings.site(), &endpoints, fields).await,
             Self::Ls(list) => list.run(&store).await,
             Self::Show { endpoint, json } => show::run(&store, &endpoint, json).await,
             Self::Edit { endpoints, host, active, fields } => {
@@ -185,19 +185,23 @@ fn mistake(what: &str, errors: &[FieldError]) -> Mistake {
     Mistake::new(format!("{what}: {}", all.join("; ")))
 }
 
-async fn add(store: &Store, hosts: &[String], fields: Fields) -> Result<()> {
+async fn add(store: &Store, site: &str, hosts: &[String], fields: Fields) -> Result<()> {
     if hosts.len() > 1 && fields.name.is_some() {
         bail!(Mistake::new("--name is for one endpoint; give it to each with `endpoint edit`"));
     }
     let written = fields.written();
-    // All are read before any is stored.
-    let mut endpoints = Vec::new();
+    let mut endpoints: Vec<Endpoint> = Vec::new();
     for host in hosts {
-        let written = Written { host: Some(host.clone()), ..written.clone() };
-        endpoints.push(Endpoint::parse(&written).map_err(|errors| mistake(host, &errors))?);
+        let sites = written.sites.clone().or_else(|| Some(site.to_owned()));
+        let written = Written { host: Some(host.clone()), sites, ..written.clone() };
+        let endpoint = Endpoint::parse(&written).map_err(|errors| mistake(host, &errors))?;
+        if endpoints.iter().any(|other| other.key == endpoint.key) {
+            bail!(Mistake::new(format!("{} is named twice", endpoint.key)));
+        }
+        endpoints.push(endpoint);
     }
-    for endpoint in &endpoints {
-        let id = store.add_endpoint(endpoint, &actor(), clock::now()).await?;
+    let ids = store.add_endpoints(&endpoints, &actor(), clock::now()).await?;
+    for (endpoint, id) in endpoints.iter().zip(ids) {
         output::done(format!("{} is watched, as number {id}", endpoint.key));
     }
     Ok(())
@@ -261,19 +265,23 @@ impl List {
             tag: self.tag,
             owner: self.owner,
             site: self.site,
-            after: None,
             limit: 500,
+            ..Query::default()
         };
         let everything = query == Query { limit: 500, ..Query::default() };
-        let mut left = self.limit.unwrap_or(usize::MAX);
+        let mut left = self.limit.map_or(usize::MAX, |limit| limit as usize);
         let mut any = false;
+        let mut columns = Columns::new(&["number", "name", "state", "expires", "serves", "issuer", "owner", "tags"]);
         while left > 0 && !output::nobody_reads() {
             query.limit = i64::try_from(left.min(500)).unwrap_or(500);
             let page = store.endpoints(&query, now).await?;
             left -= page.rows.len().min(left);
             any |= !page.rows.is_empty();
-            let heading = ["number", "name", "state", "expires", "serves", "issuer", "owner", "tags"];
-            output::listing(self.json, &heading, page.rows, |row| cells(row, now));
+            if self.json {
+                page.rows.iter().for_each(output::json);
+            } else {
+                columns.print(page.rows.into_iter().map(|row| cells(row, now)).collect());
+            }
             query.after = page.next;
             if query.after.is_none() {
                 break;
@@ -319,16 +327,31 @@ async fn poll(store: &Store, site: &str, names: &[String], all: bool, json: bool
     let poller = Poller::new(site);
     let mut failed = 0;
     for some in ids.chunks(256) {
+        for id in some.iter().filter(|_| !all) {
+            let Some(stored) = store.endpoint(*id).await? else { continue };
+            if !stored.endpoint.sites.iter().any(|one| one.as_str() == site) {
+                bail!(Mistake::new(format!(
+                    "{} is not watched from site {site}; say so with `endpoint edit {id} --sites`, or poll it from there",
+                    stored.endpoint.name
+                )));
+            }
+        }
         let endpoints = store.to_poll(some).await?;
-        let polls = poller.poll(&endpoints, clock::now()).await;
-        store.record(&polls).await?;
+        let polls = poller.poll(&endpoints, clock::now()).await.map_err(anyhow::Error::msg)?;
+        if polls.is_empty() {
+            bail!(Missing::new("the endpoint was removed meanwhile"));
+        }
+        let recorded = store.record(&polls, clock::now()).await?;
         for poll in &polls {
             failed += usize::from(poll.looks.iter().all(|look| look.outcome.is_err()));
             let Some((_, endpoint)) = endpoints.iter().find(|(id, _)| *id == poll.endpoint) else { continue };
             show::polled(store, poll, &endpoint.name, json).await?;
         }
-        if polls.is_empty() {
-            bail!(Missing::new("the endpoint was removed meanwhile"));
+        if recorded.passed_over > 0 {
+            output::remark(format!(
+                "{} looks were not kept: newer ones are, or the endpoint was changed",
+                recorded.passed_over
+            ));
         }
     }
     if failed > 0 && !json {

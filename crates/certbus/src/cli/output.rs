@@ -48,7 +48,7 @@ pub(crate) fn nobody_reads() -> bool {
 }
 
 /// Foreign words without what would move a terminal's cursor or turn its text round.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let shown = |c: char| {
         !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };

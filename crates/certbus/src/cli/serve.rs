@@ -45,6 +45,7 @@ impl Serve {
             let polls = watch_once(settings, tenant).await;
             match &polls {
                 Ok(0) => {}
+                Ok(1) => output::line("1 endpoint polled"),
                 Ok(polls) => output::line(format!("{polls} endpoints polled")),
                 Err(error) => output::problem(format!("{error:#}")),
             }
@@ -108,7 +109,14 @@ async fn watch_all(settings: &Settings, tenant: Tenant, mut stopped: watch::Rece
 async fn watch_once(settings: &Settings, tenant: Tenant) -> Result<usize> {
     let store: Store = wire::inventory(settings).await?;
     Projector::new(tenant, store.clone()).catch_up().await?;
-    let asked = scheduler::ask_for_due(&store, &store, clock::now()).await?;
-    Worker::new(store, settings.site()).work_off().await?;
-    Ok(asked)
+    let worker = Worker::new(store.clone(), settings.site());
+    let mut polled = 0;
+    loop {
+        let asked = scheduler::ask_for_due(&store, &store, clock::now()).await?;
+        polled += worker.work_off().await?;
+        // What waits for a worker of another site is not this one's to count.
+        if asked == 0 {
+            return Ok(polled);
+        }
+    }
 }

@@ -37,7 +37,7 @@ impl Worker {
         let worker = worker::Worker::new(store, site);
         if self.once {
             let done = worker.work_off().await?;
-            output::line(format!("{done} tasks done"));
+            output::line(format!("{done} polls made from site {site}"));
             return Ok(());
         }
         output::line(format!("polling from site {site}; Ctrl-C ends it"));

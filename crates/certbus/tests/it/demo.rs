@@ -15,7 +15,7 @@ fn demo_once_checks_itself_and_leaves_nothing_behind() {
     let steps: Vec<serde_json::Value> =
         String::from_utf8(output.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     let names: Vec<&str> = steps.iter().map(|s| s["step"].as_str().unwrap()).collect();
-    assert_eq!(names, ["init", "ca", "issued", "serving", "renewed", "restarted", "done"]);
+    assert_eq!(names, ["init", "ca", "issued", "serving", "observed", "renewed", "replaced", "restarted", "done"]);
     assert_ne!(steps[3]["fingerprint"], steps[4]["fingerprint"]);
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
 }

@@ -160,8 +160,8 @@ fn scheduler_and_worker_run_apart_and_each_site_polls_its_own() {
     shop.ok(&["endpoint", "add", &endpoint, "--sni", "shop.example", "--sites", "tokyo,paris"]);
     assert!(shop.ok(&["scheduler", "--once"]).out.contains("2 polls"));
     assert!(shop.ok(&["scheduler", "--once"]).out.contains("0 polls"));
-    assert!(shop.ok(&["worker", "--once"]).out.contains("0 tasks"), "nothing is to be polled from here");
-    assert!(shop.ok(&["worker", "--once", "--site", "tokyo"]).out.contains("1 tasks"));
+    assert!(shop.ok(&["worker", "--once"]).out.contains("0 polls"), "nothing is to be polled from here");
+    assert!(shop.ok(&["worker", "--once", "--site", "tokyo"]).out.contains("1 polls"));
     let shown = shop.shown(&endpoint);
     let sites: Vec<_> = shown["timeline"].as_array().unwrap().iter().map(|stay| stay["site"].clone()).collect();
     assert_eq!(sites, ["tokyo"]);

@@ -11,7 +11,7 @@ use certbus_core::endpoint::{Endpoint, Key, Written};
 use certbus_manager::clock;
 use certbus_manager::inventory::poller::seen;
 use certbus_scan::observation::Observation;
-use certbus_store::endpoints::Put;
+use certbus_store::endpoints::{Put, Wanted};
 use certbus_store::observations::Poll;
 use certbus_store::{Query, Store};
 use clap::Args;
@@ -32,6 +32,9 @@ const TOLD: u64 = 100;
 
 const COLUMNS: [&str; 10] = ["host", "port", "sni", "starttls", "name", "tags", "owner", "sites", "active", "interval"];
 
+/// Columns of other inventories that say nothing here.
+const PASSED_OVER: [&str; 3] = ["id", "date_added", "revision"];
+
 #[derive(Debug, Args)]
 pub(crate) struct Import {
     /// The file; `-` for standard input
@@ -43,10 +46,10 @@ pub(crate) struct Import {
 }
 
 /// What a line says.
-enum Line {
-    Endpoint(Box<Endpoint>),
-    /// A line of `scan --json`: the endpoint, and what was seen of it.
-    Seen(Box<(Endpoint, Observation)>),
+struct Line {
+    wanted: Wanted,
+    /// Of a line of `scan --json`: what was seen of it.
+    seen: Option<Box<Observation>>,
 }
 
 /// What the lines are.
@@ -64,6 +67,8 @@ struct Tally {
     edited: u64,
     same: u64,
     bad: u64,
+    /// Results of scans that say nothing new.
+    passed_over: u64,
 }
 
 impl Import {
@@ -81,11 +86,11 @@ impl Import {
         while let Some(line) = lines.next().with_context(|| name.clone())? {
             let read = match line {
                 Err(why) => Err(why),
-                Ok(text) if text.trim().is_empty() || text.starts_with('#') => continue,
+                Ok(text) if text.trim().is_empty() || text == "#" || text.starts_with("# ") => continue,
                 Ok(text) => match &shape {
                     None => match Shape::of(&text) {
                         Ok((found, is_heading)) => {
-                            let first = if is_heading { None } else { Some(found.read(&text)) };
+                            let first = if is_heading { None } else { Some(found.read(&text, site)) };
                             shape = Some(found);
                             match first {
                                 None => continue,
@@ -94,7 +99,7 @@ impl Import {
                         }
                         Err(why) => bail!(Mistake::new(format!("{name}, line {}: {why}", lines.number))),
                     },
-                    Some(shape) => shape.read(&text),
+                    Some(shape) => shape.read(&text, site),
                 },
             };
             match read {
@@ -111,7 +116,7 @@ impl Import {
             }
         }
         self.store(store, site, batch, &mut tally).await?;
-        let Tally { added, edited, same, bad } = tally;
+        let Tally { added, edited, same, bad, passed_over } = tally;
         if self.dry_run {
             output::line(format!(
                 "{} endpoints could be read, {bad} lines not; nothing was stored",
@@ -119,6 +124,11 @@ impl Import {
             ));
         } else {
             output::line(format!("{added} added, {edited} changed, {same} as before"));
+        }
+        if passed_over > 0 {
+            output::remark(format!(
+                "{passed_over} results were not kept: known, older than what is, by a clock that is ahead, or not of site {site}"
+            ));
         }
         if bad > TOLD {
             output::remark(format!("{} more lines are wrong", bad - TOLD));
@@ -132,53 +142,31 @@ impl Import {
     }
 
     async fn store(&self, store: &Store, site: &str, lines: Vec<Line>, tally: &mut Tally) -> Result<()> {
-        let endpoints: Vec<Endpoint> = lines
-            .iter()
-            .map(|line| match line {
-                Line::Endpoint(endpoint) => (**endpoint).clone(),
-                Line::Seen(seen) => seen.0.clone(),
-            })
-            .collect();
         if self.dry_run {
-            tally.same += endpoints.len() as u64;
+            tally.same += lines.len() as u64;
             return Ok(());
         }
-        // What was scanned says nothing of owner and tags: one that is there is left as it is.
-        let mut wanted = Vec::with_capacity(endpoints.len());
-        for (line, endpoint) in lines.iter().zip(endpoints) {
-            let known = match line {
-                Line::Seen(_) => store.endpoint_of(&endpoint.key).await?,
-                Line::Endpoint(_) => None,
-            };
-            wanted.push(known.map_or(endpoint, |known| known.endpoint));
-        }
+        let (wanted, seen_there): (Vec<Wanted>, Vec<_>) =
+            lines.into_iter().map(|line| (line.wanted, line.seen)).unzip();
         let put = store.put_endpoints(&wanted, &actor(), clock::now()).await?;
         let mut polls: BTreeMap<(i64, i64), Poll> = BTreeMap::new();
-        for (line, put) in lines.iter().zip(&put) {
-            let id = match put {
-                Put::Added(id) => {
-                    tally.added += 1;
-                    id
-                }
-                Put::Edited(id) => {
-                    tally.edited += 1;
-                    id
-                }
-                Put::Same(id) => {
-                    tally.same += 1;
-                    id
-                }
+        for (put, observation) in put.iter().zip(seen_there) {
+            let (count, id) = match put {
+                Put::Added(id) => (&mut tally.added, id),
+                Put::Edited(id) => (&mut tally.edited, id),
+                Put::Same(id) => (&mut tally.same, id),
             };
-            let Line::Seen(scanned) = line else { continue };
-            let (_, observation) = &**scanned;
+            *count += 1;
+            let Some(observation) = observation else { continue };
             if let Some(address) = observation.address {
-                // Each line is a look of its own: what a scan left out it did not see gone.
+                // What a scan left out it did not see gone.
                 let at = observation.at;
-                let empty = || Poll { endpoint: *id, site: site.to_owned(), at, looks: Vec::new() };
-                polls.entry((*id, at.millis())).or_insert_with(empty).looks.push(seen(address, observation));
+                let empty = || Poll { endpoint: *id, site: site.to_owned(), at, looks: Vec::new(), whole: false };
+                polls.entry((*id, at.millis())).or_insert_with(empty).looks.push(seen(address, &observation));
             }
         }
-        store.record_partly(&polls.into_values().collect::<Vec<_>>()).await?;
+        let polls: Vec<Poll> = polls.into_values().collect();
+        tally.passed_over += store.record(&polls, clock::now()).await?.passed_over as u64;
         Ok(())
     }
 }
@@ -214,6 +202,11 @@ impl Shape {
         }
         let fields = fields(first)?;
         let words: Vec<String> = fields.iter().map(|field| field.trim().to_lowercase()).collect();
+        if words.len() == 1
+            && words.iter().any(|word| word.split([';', '\t']).nth(1).is_some() && word.contains("host"))
+        {
+            return Err("columns are separated by commas; write host,port and so on".into());
+        }
         if !words.iter().any(|word| word == "host") {
             return match words.len() {
                 1 => Ok((Self::Plain, false)),
@@ -224,7 +217,7 @@ impl Shape {
         }
         let mut columns = Vec::new();
         for word in &words {
-            let column = COLUMNS.iter().find(|column| *column == word);
+            let column = COLUMNS.iter().chain(&PASSED_OVER).find(|column| *column == word);
             columns.push(
                 *column.ok_or_else(|| format!("no column is called `{word}`; there are {}", COLUMNS.join(", ")))?,
             );
@@ -235,10 +228,14 @@ impl Shape {
         Ok((Self::Csv(columns), true))
     }
 
-    fn read(&self, text: &str) -> Result<Line, String> {
+    fn read(&self, text: &str, site: &str) -> Result<Line, String> {
+        // What it is, is not changed; what is said of it is.
         let parsed = |written: &Written| {
-            Endpoint::parse(written)
-                .map(|endpoint| Line::Endpoint(Box::new(endpoint)))
+            let rest = Written { host: None, port: None, sni: None, starttls: None, ..written.clone() };
+            let sites = written.sites.clone().or_else(|| Some(site.to_owned()));
+            let endpoint = Endpoint::parse(&Written { sites, ..written.clone() });
+            endpoint
+                .map(|endpoint| Line { wanted: Wanted { endpoint, written: rest }, seen: None })
                 .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         };
         match self {
@@ -271,6 +268,9 @@ impl Shape {
 
 /// The fields of a line of CSV (RFC 4180), without line breaks in them.
 fn fields(text: &str) -> Result<Vec<String>, String> {
+    if !text.matches('"').count().is_multiple_of(2) {
+        return Err("a quote is opened and not closed on the line".into());
+    }
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     match reader.records().next() {
         Some(Ok(record)) => Ok(record.iter().map(str::to_owned).collect()),
@@ -317,10 +317,10 @@ fn read_json(text: &str, parsed: impl Fn(&Written) -> Result<Line, String>) -> R
         starttls: Some(observation.starttls.map_or_else(|| "none".to_owned(), |word| word.to_string())),
         ..Written::default()
     };
-    match parsed(&written)? {
-        Line::Endpoint(endpoint) => Ok(Line::Seen(Box::new((*endpoint, observation)))),
-        seen => Ok(seen),
-    }
+    // A scan says nothing of owner and tags.
+    let Line { wanted, .. } = parsed(&written)?;
+    let wanted = Wanted { written: Written::default(), ..wanted };
+    Ok(Line { wanted, seen: Some(Box::new(observation)) })
 }
 
 /// Prints every endpoint.

@@ -22,8 +22,8 @@ pub(super) async fn run(store: &Store, text: &str, as_json: bool) -> Result<()> 
     let changes = store.changes(Some(stored.id), None, limit).await?;
     let listed = {
         // What lists say of it.
-        let query = Query { search: stored.endpoint.key.host.to_string(), limit: 1000, ..Query::default() };
-        store.endpoints(&query, now).await?.rows.into_iter().find(|row| row.stored.id == stored.id)
+        let query = Query { id: Some(stored.id), limit: 1, ..Query::default() };
+        store.endpoints(&query, now).await?.rows.pop()
     };
     if as_json {
         output::json(&json!({ "endpoint": listed.as_ref().map_or_else(|| json!(stored), |row| json!(row)),
@@ -138,7 +138,9 @@ pub(super) async fn polled(store: &Store, poll: &Poll, name: &str, as_json: bool
             (Ok(_), Some(print)) => {
                 output::done(format!("{name}  {}  {}  {change}", node(&address, &poll.site), short(print)));
             }
-            (Err(failed), _) => output::problem(format!("{name}  {}  {}", node(&address, &poll.site), failed.why)),
+            (Err(failed), _) => {
+                output::problem(format!("{name}  {}  {}", node(&address, &poll.site), output::plain(&failed.why)))
+            }
             _ => {}
         }
     }
