@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::error::{IssueError, from_acme};
 use crate::http::Http;
 use crate::nonce::with_nonce;
+use crate::order::Pace;
 
 /// An account at one ACME CA, ready to order. Cheap to clone.
 #[derive(Clone)]
@@ -23,6 +24,9 @@ pub struct AcmeCa {
     pub(crate) account: Account,
     directory_url: String,
     directory: DirectoryInfo,
+    /// How long its validations lately took, and its signatures.
+    pub(crate) validated: Pace,
+    pub(crate) signed: Pace,
 }
 
 /// What the CA's directory says of it.
@@ -59,6 +63,11 @@ impl DirectoryInfo {
 }
 
 impl AcmeCa {
+    fn new(account: Account, directory_url: &str, directory: DirectoryInfo) -> Self {
+        let directory_url = directory_url.to_owned();
+        Self { account, directory_url, directory, validated: Pace::default(), signed: Pace::default() }
+    }
+
     /// Makes an account with a new key. Returns it with its credentials: a secret, JSON, for [`AcmeCa::restore`].
     ///
     /// # Errors
@@ -89,7 +98,7 @@ impl AcmeCa {
         };
         let (account, credentials) = with_nonce!(create()).map_err(|error| from_acme(directory, error))?;
         let json = serde_json::to_string(&credentials).map_err(|error| unusable(error.to_string()))?;
-        Ok((Self { account, directory_url: directory.to_owned(), directory: info }, json.into()))
+        Ok((Self::new(account, directory, info), json.into()))
     }
 
     /// The account that [`AcmeCa::register`] made.
@@ -119,7 +128,7 @@ impl AcmeCa {
             .from_credentials(credentials)
             .await
             .map_err(|error| from_acme(directory, error))?;
-        Ok(Self { account, directory_url: directory.to_owned(), directory: info })
+        Ok(Self::new(account, directory, info))
     }
 
     /// Asks the CA for the account that [`AcmeCa::register`] made. Returns its URL.

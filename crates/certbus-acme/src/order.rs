@@ -2,6 +2,7 @@
 //! sections 7.4 and 7.5). It sets nothing up: that is `complete`'s, after the plan is on a log.
 
 mod complete;
+mod pace;
 
 use certbus_core::name::DnsName;
 use certbus_core::spec::Challenge;
@@ -12,6 +13,8 @@ use crate::ca::{HeldOrder, Order, OrderRequest, OrderStatus, PlannedChallenge};
 use crate::error::{IssueError, Problem, from_acme};
 use crate::nonce::with_nonce;
 use crate::renewal::certificate_id;
+
+pub(crate) use pace::Pace;
 
 impl AcmeCa {
     pub(crate) async fn new_order(&self, request: &OrderRequest<'_>) -> Result<Order, IssueError> {

@@ -1,7 +1,7 @@
 //! From a placed order to its certificate, from whatever status it is found in (RFC 8555 section 7.4). It makes no
 //! key and no signing request: an order may be finalized by another process with the same ones.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use certbus_core::crash::{self, Step};
 use certbus_core::spec::Challenge;
@@ -62,13 +62,21 @@ impl AcmeCa {
     ) -> Result<String, IssueError> {
         let url = order.url().to_owned();
         let (mut told, mut finalized, mut polls) = (false, false, 0_u32);
+        let mut since = Instant::now();
         loop {
             let pace = if polls < 2 { &QUICK } else { &PATIENT };
             let step = match order.state().status.into() {
                 OrderStatus::Pending => {
                     if told {
+                        if polls == 0 {
+                            tokio::time::sleep(self.validated.first()).await;
+                        }
                         polls += 1;
-                        order.poll_ready(pace).await.map(|_| ())
+                        let ready = order.poll_ready(pace).await.map(|_| ());
+                        if ready.is_ok() {
+                            self.validated.took(since.elapsed());
+                        }
+                        ready
                     } else {
                         if set_up.is_empty() {
                             for challenge in planned {
@@ -82,6 +90,7 @@ impl AcmeCa {
                         }
                         let telling = tell(order, planned).await;
                         crash::at(Step::Told);
+                        since = Instant::now();
                         told = telling.is_ok() || self.is_told(&url, planned).await;
                         if told { Ok(()) } else { telling }
                     }
@@ -90,13 +99,19 @@ impl AcmeCa {
                     crash::at(Step::Finalizing);
                     let sent = with_nonce!(order.finalize_csr(csr_der));
                     crash::at(Step::Finalized);
-                    finalized = sent.is_ok();
+                    (finalized, polls, since) = (sent.is_ok(), 0, Instant::now());
                     sent
                 }
                 OrderStatus::Ready | OrderStatus::Processing => {
+                    if polls == 0 {
+                        tokio::time::sleep(self.signed.first()).await;
+                    }
                     polls += 1;
                     match order.poll_certificate(pace).await {
-                        Ok(chain) => return Ok(chain),
+                        Ok(chain) => {
+                            self.signed.took(since.elapsed());
+                            return Ok(chain);
+                        }
                         Err(error) => Err(error),
                     }
                 }
