@@ -1,6 +1,7 @@
 //! When the CA is asked whether an order has come further: about when its last orders had. One order asks soon; of many at
 //! once none asks in vain.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use std::time::Duration;
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// How long a step lately took, in milliseconds: a quarter of it is the last one.
-#[derive(Debug, Default)]
-pub(crate) struct Pace(AtomicU64);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pace(Arc<AtomicU64>);
 
 impl Pace {
     /// How long to wait before asking for the first time.
