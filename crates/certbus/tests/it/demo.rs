@@ -16,7 +16,10 @@ fn demo_once_checks_itself_and_leaves_nothing_behind() {
         String::from_utf8(output.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     let names: Vec<&str> = steps.iter().map(|s| s["step"].as_str().unwrap()).collect();
     assert_eq!(names, ["init", "ca", "issued", "serving", "observed", "renewed", "replaced", "restarted", "done"]);
-    assert_ne!(steps[3]["fingerprint"], steps[4]["fingerprint"]);
+    let print = |step: usize| steps[step]["fingerprint"].as_str().unwrap();
+    assert_eq!(print(3), print(4), "what is served is observed");
+    assert_ne!(print(4), print(5));
+    assert_eq!(print(5), print(6), "and what was renewed");
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
 }
 
