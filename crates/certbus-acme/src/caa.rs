@@ -92,9 +92,18 @@ impl Caa {
         Ok(unanswered.into_iter().collect())
     }
 
+    fn remembered(&self, name: &str) -> Option<Answer> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(name).filter(|(at, _)| at.elapsed() < REMEMBERED).map(|(_, answer)| answer.clone())
+    }
+
     async fn named(&self, name: String, resolvers: &[SocketAddr]) -> (String, Answer) {
         // It is never closed.
         let _turn = self.under_way.acquire().await;
+        // Another order, that waited before, may have asked for a parent of both.
+        if let Some(known) = self.remembered(&name) {
+            return (name, known);
+        }
         let answer = at(&name, resolvers).await;
         (name, answer)
     }
@@ -104,13 +113,10 @@ impl Caa {
         let mut found = HashMap::new();
         let all: BTreeSet<&str> = names.iter().flat_map(|name| climb(name.base())).collect();
         let mut missing = Vec::new();
-        {
-            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            for name in all {
-                match seen.get(name).filter(|(at, _)| at.elapsed() < REMEMBERED) {
-                    Some((_, answer)) => drop(found.insert(name.to_owned(), answer.clone())),
-                    None => missing.push(name.to_owned()),
-                }
+        for name in all {
+            match self.remembered(name) {
+                Some(answer) => drop(found.insert(name.to_owned(), answer)),
+                None => missing.push(name.to_owned()),
             }
         }
         let resolvers = Propagation { resolver: self.resolver, ..Propagation::default() }.resolvers();

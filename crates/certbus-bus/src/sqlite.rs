@@ -202,6 +202,9 @@ impl SqliteLog {
         limit: usize,
     ) -> Result<Option<Page>, LogError> {
         let fault = |e: sqlx::Error| self.file.fault(&e);
+        if after == Cursor::START {
+            return Ok(None);
+        }
         // The place itself comes first, without its body.
         let mut rows = sqlx::query(
             "SELECT seq, CASE seq WHEN ?2 THEN hash END AS hash, CASE seq WHEN ?2 THEN x'' ELSE body END AS body

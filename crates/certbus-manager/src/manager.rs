@@ -423,6 +423,8 @@ impl Writer {
         // Who waited while another read need not read again: that reading began after he asked.
         if view.read_at.is_none_or(|begun| begun < asked) {
             let begun = Instant::now();
+            // A reading that fails or is given up in between has read one stream and not the other: nobody may rely on it.
+            view.read_at = None;
             self.tenant.refresh(&mut view).await?;
             view.read_at = Some(begun);
         }

@@ -72,11 +72,7 @@ impl AcmeCa {
                             tokio::time::sleep(self.validated.first()).await;
                         }
                         polls += 1;
-                        let ready = order.poll_ready(pace).await.map(|_| ());
-                        if ready.is_ok() {
-                            self.validated.took(since.elapsed());
-                        }
-                        ready
+                        order.poll_ready(pace).await.map(|_| ())
                     } else {
                         if set_up.is_empty() {
                             for challenge in planned {
@@ -96,6 +92,9 @@ impl AcmeCa {
                     }
                 }
                 OrderStatus::Ready if !finalized => {
+                    if told {
+                        self.validated.took(since.elapsed());
+                    }
                     crash::at(Step::Finalizing);
                     let sent = with_nonce!(order.finalize_csr(csr_der));
                     crash::at(Step::Finalized);
@@ -103,19 +102,25 @@ impl AcmeCa {
                     sent
                 }
                 OrderStatus::Ready | OrderStatus::Processing => {
-                    if polls == 0 {
+                    // One that was found like this was finalized who knows when.
+                    if finalized && polls == 0 {
                         tokio::time::sleep(self.signed.first()).await;
                     }
                     polls += 1;
                     match order.poll_certificate(pace).await {
                         Ok(chain) => {
-                            self.signed.took(since.elapsed());
+                            if finalized {
+                                self.signed.took(since.elapsed());
+                            }
                             return Ok(chain);
                         }
                         Err(error) => Err(error),
                     }
                 }
                 OrderStatus::Valid => {
+                    if finalized {
+                        self.signed.took(since.elapsed());
+                    }
                     let chain = with_nonce!(order.certificate()).map_err(|error| from_acme(&url, error))?;
                     return chain.ok_or_else(|| IssueError::NotAcme {
                         url,

@@ -43,7 +43,8 @@ const BELL: Token = Token(usize::MAX);
 pub fn feed(room: usize) -> io::Result<(Feed, Targets)> {
     let poll = Poll::new()?;
     let bell = Arc::new(Bell { asleep: AtomicBool::new(false), waker: Waker::new(poll.registry(), BELL)? });
-    let (send, channel) = sync_channel(room);
+    // One without room would wait for a reader that never waits.
+    let (send, channel) = sync_channel(room.max(1));
     Ok((Feed { channel: send, bell: Ringer(bell.clone()) }, Targets { channel, bell, poll }))
 }
 

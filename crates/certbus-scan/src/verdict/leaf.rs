@@ -146,9 +146,15 @@ pub(super) fn weaknesses(chain: &[CertificateDer<'_>]) -> Vec<Problem> {
     weak
 }
 
+/// Longer ones are not followed, and spoil no table.
+const LONGEST_URL: usize = 2048;
+
 fn url(name: &GeneralName<'_>) -> Option<String> {
     match name {
-        GeneralName::URI(url) if url.starts_with("http://") || url.starts_with("https://") => Some((*url).to_owned()),
+        GeneralName::URI(url) if url.starts_with("http://") || url.starts_with("https://") => {
+            let plain = url.len() <= LONGEST_URL && !url.chars().any(char::is_control);
+            plain.then(|| (*url).to_owned())
+        }
         _ => None,
     }
 }

@@ -123,7 +123,7 @@ impl Columns {
             table.set_header(heading);
         }
         for row in rows {
-            table.add_row(row.iter().map(|cell| plain(cell)));
+            table.add_row(row.iter().map(|cell| plain(cell).replace('\n', " ")));
         }
         let now = table.column_max_content_widths();
         let before = self.widths.iter().chain(std::iter::repeat(&0));

@@ -34,10 +34,11 @@ pub(super) struct Fetcher {
     pub(super) known: Known,
 }
 
-/// What was fetched or is being fetched, by address and for whom.
+/// What was fetched or is being fetched, by address, for whom, and how large it may be: what was too large for one purpose is
+/// not for another.
 #[derive(Default)]
 pub(super) struct Known {
-    answers: Mutex<HashMap<(String, Reach), Answer>>,
+    answers: Mutex<HashMap<(String, Reach, usize), Answer>>,
     /// Bytes in all bodies that anybody holds.
     held: Arc<AtomicUsize>,
 }
@@ -126,7 +127,7 @@ impl Fetcher {
 
     /// What stands at an address; who asks for the same waits for the same answer.
     async fn get(&self, url: &str, largest: usize, reach: Reach, until: Instant) -> Result<Arc<Body>, String> {
-        let answer = self.known.answer(url, reach);
+        let answer = self.known.answer(url, reach, largest);
         let fetched = answer.get_or_init(async || {
             let fetched = timeout(WITHIN, self.fetch(url, largest, reach)).await;
             fetched.map_err(|_| format!("no answer within {WITHIN:?}"))?.map_err(|error| format!("{error:#}"))
@@ -163,9 +164,9 @@ impl Fetcher {
 }
 
 impl Known {
-    fn answer(&self, url: &str, reach: Reach) -> Answer {
+    fn answer(&self, url: &str, reach: Reach, largest: usize) -> Answer {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.entry((url.to_owned(), reach)).or_default().clone()
+        answers.entry((url.to_owned(), reach, largest)).or_default().clone()
     }
 
     /// Lets go of what nobody uses.
