@@ -36,22 +36,29 @@ pub struct Facts {
 impl Facts {
     /// Reads a certificate; one that does not parse has a fingerprint and no words.
     pub fn read(der: &[u8]) -> Self {
-        let nothing = Self {
-            fingerprint: Hash::of(der),
-            spki: Hash::ZERO,
-            subject: String::new(),
-            issuer: String::new(),
-            serial: String::new(),
-            names: Vec::new(),
-            not_before: Timestamp::default(),
-            not_after: Timestamp::default(),
-            key: String::new(),
-            signature: String::new(),
-        };
-        let Ok((_, certificate)) = X509Certificate::from_der(der) else { return nothing };
+        match X509Certificate::from_der(der) {
+            Ok((_, certificate)) => Self::of(der, &certificate),
+            Err(_) => Self {
+                fingerprint: Hash::of(der),
+                spki: Hash::ZERO,
+                subject: String::new(),
+                issuer: String::new(),
+                serial: String::new(),
+                names: Vec::new(),
+                not_before: Timestamp::default(),
+                not_after: Timestamp::default(),
+                key: String::new(),
+                signature: String::new(),
+            },
+        }
+    }
+
+    /// Of a certificate that was parsed from `der`.
+    pub fn of(der: &[u8], certificate: &X509Certificate<'_>) -> Self {
         let names = certificate.subject_alternative_name().ok().flatten();
         let validity = certificate.validity();
         Self {
+            fingerprint: Hash::of(der),
             spki: Hash::of(certificate.public_key().raw),
             subject: certificate.subject().to_string(),
             issuer: certificate.issuer().to_string(),
@@ -59,9 +66,8 @@ impl Facts {
             names: names.map_or_else(Vec::new, |n| n.value.general_names.iter().filter_map(spelt).collect()),
             not_before: Timestamp::from_seconds(validity.not_before.timestamp()),
             not_after: Timestamp::from_seconds(validity.not_after.timestamp()),
-            key: key_words(&certificate).0,
-            signature: signature_words(&certificate),
-            ..nothing
+            key: key_words(certificate).0,
+            signature: signature_words(certificate),
         }
     }
 }
@@ -111,7 +117,7 @@ pub fn signature_words(certificate: &X509Certificate<'_>) -> String {
 }
 
 /// A DNS name or address of a subject alternative name, as people write it.
-pub fn spelt(name: &GeneralName<'_>) -> Option<String> {
+fn spelt(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(bytes) => {

@@ -24,7 +24,7 @@ pub enum Method {
 }
 
 /// Which way worked where the first did not, for a bounded number of servers.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Learnt(HashMap<SocketAddr, Way>);
 
 /// Of more servers nothing is remembered: 4 MB.
@@ -34,6 +34,11 @@ impl Learnt {
     /// What worked there.
     pub fn of(&self, server: SocketAddr) -> Option<Way> {
         if self.0.is_empty() { None } else { self.0.get(&server).copied() }
+    }
+
+    /// What worked at some servers: to be had by one scan of many.
+    pub fn some(&self, servers: impl Iterator<Item = SocketAddr>) -> Self {
+        Self(servers.filter_map(|server| Some((server, self.of(server)?))).collect())
     }
 
     /// Remembers also what another learnt.

@@ -3,7 +3,7 @@
 
 use certbus_core::time::Timestamp;
 use serde::Serialize;
-use sqlx::{Sqlite, SqliteConnection, Transaction};
+use sqlx::SqliteConnection;
 
 use crate::error::StoreError;
 use crate::sqlite::Store;
@@ -89,7 +89,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn note(&self, actor: &Actor, now: Timestamp, line: [&str; 3]) -> Result<(), StoreError> {
-        let mut write: Transaction<'static, Sqlite> = self.begin().await?;
+        let mut write = self.begin().await?;
         note(&mut write, actor, now, line).await.map_err(|e| self.fault(&e))?;
         self.commit(write).await
     }

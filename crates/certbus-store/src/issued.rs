@@ -12,7 +12,7 @@ use serde::Serialize;
 use sqlx::SqliteConnection;
 
 use crate::error::StoreError;
-use crate::sqlite::Store;
+use crate::sqlite::{Store, fingerprint};
 use crate::summary;
 
 /// Something the log says, as far as the inventory needs it.
@@ -194,7 +194,7 @@ impl Store {
                     name,
                     site,
                     address,
-                    fingerprint: print.and_then(|bytes| Some(Fingerprint::from_bytes(bytes.try_into().ok()?))),
+                    fingerprint: fingerprint(print),
                     since: first.map(at),
                     last_seen: last.map(at),
                     failure,

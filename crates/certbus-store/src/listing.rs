@@ -9,7 +9,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 use crate::endpoints::{Stored, stored};
 use crate::error::StoreError;
 use crate::search;
-use crate::sqlite::Store;
+use crate::sqlite::{Store, fingerprint};
 
 /// Which endpoints, and from where on. Everything that is said must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -323,7 +323,6 @@ fn read(row: &sqlx::sqlite::SqliteRow, now: Timestamp) -> Result<Listed, sqlx::E
         Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_millis))
     };
     let serves: Option<String> = row.try_get("serves")?;
-    let fingerprint: Option<Vec<u8>> = row.try_get("fingerprint")?;
     let mut read = Listed {
         stored: stored(row)?,
         expires_at: at("expires_at")?,
@@ -331,7 +330,7 @@ fn read(row: &sqlx::sqlite::SqliteRow, now: Timestamp) -> Result<Listed, sqlx::E
         failing_since: at("failing_since")?,
         managed: row.try_get("managed")?,
         serves: serves.and_then(|word| word.parse().ok()),
-        fingerprint: fingerprint.and_then(|bytes| Some(Fingerprint::from_bytes(bytes.try_into().ok()?))),
+        fingerprint: fingerprint(row.try_get("fingerprint")?),
         issuer: row.try_get("issuer")?,
         slack: None,
         state: State::Ok,

@@ -6,13 +6,12 @@ use std::net::IpAddr;
 
 use certbus_core::certificate::Facts;
 use certbus_core::history::{Change, Node, Served, Span, Step};
-use certbus_core::id::{Fingerprint, Hash};
+use certbus_core::id::Hash;
 use certbus_core::time::Timestamp;
-use serde_json::{Value, json};
 use sqlx::{Row, SqliteConnection};
 
 use crate::error::StoreError;
-use crate::sqlite::Store;
+use crate::sqlite::{Store, fingerprint};
 use crate::summary;
 
 /// One poll of an endpoint from one site.
@@ -65,6 +64,9 @@ pub struct Recorded {
 /// A node's place: endpoint, site, address.
 type Place = (i64, String, String);
 
+/// A look that found what the one before found: the node's place, when, and why it failed again.
+type Unchanged<'a> = (i64, &'a str, String, i64, Option<&'a str>);
+
 struct Work<'a> {
     place: Place,
     look: Option<&'a Look>,
@@ -99,7 +101,7 @@ async fn record(write: &mut SqliteConnection, polls: &[Poll], now: Timestamp) ->
     let known: HashMap<(i64, String), i64> = known.into_iter().map(|(id, site, since)| ((id, site), since)).collect();
     let mut nodes = read_nodes(write, &endpoints).await?;
     let mut recorded = Recorded::default();
-    let mut unchanged: Vec<Value> = Vec::new();
+    let mut unchanged: Vec<Unchanged<'_>> = Vec::new();
     let mut changed: Vec<Work<'_>> = Vec::new();
     for poll in polls {
         let since = known.get(&(poll.endpoint, poll.site.clone()));
@@ -122,9 +124,8 @@ async fn record(write: &mut SqliteConnection, polls: &[Poll], now: Timestamp) ->
                 == step.node.served.as_ref().map(|served| &served.what.method);
             *node = step.node.clone();
             if step.changes.is_empty() && same_method {
-                let (endpoint, site, address) = &place;
-                let why = look.outcome.as_ref().err().map(|failed| &failed.why);
-                unchanged.push(json!([endpoint, site, address, poll.at.millis(), why]));
+                let why = look.outcome.as_ref().err().map(|failed| failed.why.as_str());
+                unchanged.push((poll.endpoint, &poll.site, place.2, poll.at.millis(), why));
             } else {
                 recorded.changed += usize::from(!step.changes.is_empty());
                 changed.push(Work { place, look: Some(look), step, at: poll.at });
@@ -174,7 +175,6 @@ async fn read_nodes(write: &mut SqliteConnection, endpoints: &str) -> Result<Has
     .fetch_all(write)
     .await?;
     let at = Timestamp::from_millis;
-    let hash = |bytes: Option<Vec<u8>>| bytes.and_then(|bytes| Some(Fingerprint::from_bytes(bytes.try_into().ok()?)));
     rows.into_iter()
         .map(|row| {
             let span = |first: usize| -> Result<Option<(i64, i64, i64)>, sqlx::Error> {
@@ -182,7 +182,7 @@ async fn read_nodes(write: &mut SqliteConnection, endpoints: &str) -> Result<Has
                 let times: i64 = row.try_get(first + 2)?;
                 Ok(begin.zip(last).map(|(begin, last)| (begin, last, times)))
             };
-            let (leaf, chain) = (hash(row.try_get(3)?), hash(row.try_get(4)?).unwrap_or(Hash::ZERO));
+            let (leaf, chain) = (fingerprint(row.try_get(3)?), fingerprint(row.try_get(4)?).unwrap_or(Hash::ZERO));
             let method: String = row.try_get(5)?;
             let failure: Option<String> = row.try_get(9)?;
             let node = Node {
@@ -208,7 +208,7 @@ async fn read_nodes(write: &mut SqliteConnection, endpoints: &str) -> Result<Has
 }
 
 /// Nodes that serve, or fail, as before.
-async fn went_on(write: &mut SqliteConnection, looks: &[Value]) -> Result<(), sqlx::Error> {
+async fn went_on(write: &mut SqliteConnection, looks: &[Unchanged<'_>]) -> Result<(), sqlx::Error> {
     if looks.is_empty() {
         return Ok(());
     }

@@ -115,7 +115,6 @@ impl Store {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut write = self.begin().await?;
         let taken = sqlx::query(
             "INSERT INTO role (role, holder, until) VALUES (?1, ?2, ?4)
              ON CONFLICT (role) DO UPDATE SET holder = ?2, until = ?4 WHERE holder = ?2 OR until <= ?3 OR until > ?5",
@@ -124,12 +123,8 @@ impl Store {
         .bind(holder)
         .bind(now.millis())
         .bind(until.millis())
-        .bind(now.plus(LONGEST_ROLE).millis())
-        .execute(&mut *write)
-        .await
-        .map_err(|e| self.fault(&e))?;
-        self.commit(write).await?;
-        Ok(taken.rows_affected() == 1)
+        .bind(now.plus(LONGEST_ROLE).millis());
+        self.changes_one(taken).await
     }
 
     /// Gives a role back, if it is had.
@@ -137,14 +132,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn leave_role(&self, role: &str, holder: &str) -> Result<(), StoreError> {
-        let mut write = self.begin().await?;
-        sqlx::query("DELETE FROM role WHERE role = ? AND holder = ?")
-            .bind(role)
-            .bind(holder)
-            .execute(&mut *write)
-            .await
-            .map_err(|e| self.fault(&e))?;
-        self.commit(write).await
+        let left = sqlx::query("DELETE FROM role WHERE role = ? AND holder = ?").bind(role).bind(holder);
+        self.changes_one(left).await.map(drop)
     }
 
     /// When the endpoint whose moment has come longest ago was due: how far behind polling is. None: nothing is due.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sqlx::Row;
 
 use crate::error::StoreError;
-use crate::sqlite::Store;
+use crate::sqlite::{Store, fingerprint};
 use crate::summary::DAY;
 
 /// A certificate that a node serves or served, or a time in which its polls failed.
@@ -182,8 +182,6 @@ impl Store {
         .fetch_all(self.readers())
         .await
         .map_err(|e| self.fault(&e))?;
-        let print =
-            |bytes: Option<Vec<u8>>| bytes.and_then(|bytes| Some(Fingerprint::from_bytes(bytes.try_into().ok()?)));
         Ok(rows
             .into_iter()
             .map(|(id, at, endpoint, name, site, address, kind, before, after, why)| Changed {
@@ -194,8 +192,8 @@ impl Store {
                 site,
                 address,
                 kind,
-                before: print(before),
-                after: print(after),
+                before: fingerprint(before),
+                after: fingerprint(after),
                 why,
             })
             .collect())
@@ -270,20 +268,17 @@ fn stay(row: &sqlx::sqlite::SqliteRow) -> Result<Stay, sqlx::Error> {
     let failure: Option<String> = row.try_get("failure")?;
     let certificate = match failure {
         Some(_) => None,
-        None => {
-            let fingerprint: Vec<u8> = row.try_get("fingerprint")?;
-            Some(Brief {
-                fingerprint: fingerprint.try_into().map_or(Fingerprint::ZERO, Fingerprint::from_bytes),
-                subject: row.try_get("subject")?,
-                issuer: row.try_get("issuer")?,
-                names: row.try_get("names")?,
-                serial: row.try_get("serial")?,
-                not_before: at("not_before")?,
-                not_after: at("not_after")?,
-                key: row.try_get("key")?,
-                managed: row.try_get("managed")?,
-            })
-        }
+        None => Some(Brief {
+            fingerprint: fingerprint(row.try_get("fingerprint")?).unwrap_or(Fingerprint::ZERO),
+            subject: row.try_get("subject")?,
+            issuer: row.try_get("issuer")?,
+            names: row.try_get("names")?,
+            serial: row.try_get("serial")?,
+            not_before: at("not_before")?,
+            not_after: at("not_after")?,
+            key: row.try_get("key")?,
+            managed: row.try_get("managed")?,
+        }),
     };
     Ok(Stay {
         site: row.try_get("site")?,

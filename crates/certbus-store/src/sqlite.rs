@@ -4,8 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use certbus_core::id::Fingerprint;
+use sqlx::query::Query;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
 use sqlx::{Connection, Sqlite, Transaction};
 
@@ -122,11 +125,19 @@ impl Store {
         write.commit().await.map_err(|e| self.fault(&e))
     }
 
+    /// A change of at most one row, in a transaction of its own. False: there was no such row.
+    pub(crate) async fn changes_one(&self, change: Query<'_, Sqlite, SqliteArguments>) -> Result<bool, StoreError> {
+        let mut write = self.begin().await?;
+        let done = change.execute(&mut *write).await.map_err(|e| self.fault(&e))?;
+        self.commit(write).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     pub(crate) fn readers(&self) -> &SqlitePool {
         &self.readers
     }
 
-    pub(crate) fn wrong(&self, cause: String) -> StoreError {
+    fn wrong(&self, cause: String) -> StoreError {
         StoreError::Unavailable { place: self.place.clone(), cause }
     }
 
@@ -159,6 +170,11 @@ impl Store {
         let _ = std::fs::remove_file(&probe);
         written.is_err_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
     }
+}
+
+/// A fingerprint as a column has it.
+pub(crate) fn fingerprint(bytes: Option<Vec<u8>>) -> Option<Fingerprint> {
+    Some(Fingerprint::from_bytes(bytes?.try_into().ok()?))
 }
 
 async fn pragma(connection: &mut SqliteConnection, name: &'static str) -> Result<i64, sqlx::Error> {

@@ -124,12 +124,13 @@ impl Poller {
         let ends = Cancelled(cancel.clone());
         let scanned = tokio::task::spawn_blocking(move || {
             let (feed, receive) = feed(targets.len().max(1))?;
+            // Several scans may be under way: each takes what is known of its servers, and gives back what it learnt.
+            let servers = targets.iter().map(|target| SocketAddr::new(target.address, target.port));
+            let mut known = learnt.lock().map(|learnt| learnt.some(servers)).unwrap_or_default();
             for target in targets {
                 let _ = feed.send(target);
             }
             drop(feed);
-            // Several scans may be under way: each takes what is known, and gives back what it learnt.
-            let mut known = learnt.lock().map(|learnt| learnt.clone()).unwrap_or_default();
             let mut found = Vec::new();
             scan(receive, &options, &mut known, &cancel, |observation| found.push(observation))?;
             if let Ok(mut learnt) = learnt.lock() {
@@ -164,12 +165,6 @@ pub fn seen(address: IpAddr, observation: &Observation) -> Look {
 }
 
 fn look(address: Option<IpAddr>, method: &str, outcome: Result<Vec<Vec<u8>>, &Failure>) -> Look {
-    let outcome = outcome.map_err(|failure| Failed { kind: kind(failure), why: failure.to_string() });
+    let outcome = outcome.map_err(|failure| Failed { kind: failure.kind().to_owned(), why: failure.to_string() });
     Look { address, method: method.to_owned(), outcome }
-}
-
-/// The word of a failure, as its JSON has it.
-fn kind(failure: &Failure) -> String {
-    let json = serde_json::to_value(failure).unwrap_or_default();
-    json.get("kind").and_then(|kind| kind.as_str()).unwrap_or("unknown").to_owned()
 }

@@ -1,6 +1,7 @@
 //! What a leaf says of itself (RFC 5280), and what is weak in a chain. It asks nobody whether that is true.
 
-use certbus_core::certificate::{key_words, signature_words, spelt};
+use certbus_core::certificate::{Facts, key_words, signature_words};
+use certbus_core::overdue::overdue_from;
 use certbus_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
@@ -53,18 +54,16 @@ impl Leaf {
         // Not `any`: who verifies a server does not take it (RFC 5280 section 4.2.1.12 lets him).
         let may = |purpose: bool| usage.is_none() || purpose;
         let key_usage = certificate.key_usage().ok().flatten();
-        let names = certificate.subject_alternative_name().ok().flatten();
-        let names = names.map_or_else(Vec::new, |names| names.value.general_names.iter().filter_map(spelt).collect());
-        let validity = certificate.validity();
+        let facts = Facts::of(der, &certificate);
         Some(Self {
-            subject: certificate.subject().to_string(),
-            issuer: certificate.issuer().to_string(),
-            serial: data_encoding::HEXLOWER.encode(certificate.raw_serial()),
-            names,
-            not_before: Timestamp::from_seconds(validity.not_before.timestamp()),
-            not_after: Timestamp::from_seconds(validity.not_after.timestamp()),
-            key: key_words(&certificate).0,
-            signature: signature_words(&certificate),
+            subject: facts.subject,
+            issuer: facts.issuer,
+            serial: facts.serial,
+            names: facts.names,
+            not_before: facts.not_before,
+            not_after: facts.not_after,
+            key: facts.key,
+            signature: facts.signature,
             client_auth: usage.as_ref().is_some_and(|usage| usage.value.client_auth),
             server_auth: may(usage.as_ref().is_some_and(|usage| usage.value.server_auth)),
             digital_signature: key_usage.is_none_or(|usage| usage.value.digital_signature()),
@@ -79,8 +78,7 @@ impl Leaf {
     }
 
     pub(super) fn is_overdue(&self, now: Timestamp) -> bool {
-        let short = self.not_after.since(self.not_before).as_secs() < 10 * 86_400;
-        self.left(now).1 < if short { 1.0 / 2.0 } else { 1.0 / 3.0 }
+        now > overdue_from(self.not_before, self.not_after, &[])
     }
 
     pub(super) fn time_problem(&self, now: Timestamp) -> Option<Problem> {

@@ -108,31 +108,21 @@ impl TaskQueue for Store {
         lease: Duration,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         async move {
-            let mut write = self.begin().await?;
-            let done = sqlx::query("UPDATE task SET ready_at = ? WHERE id = ? AND lease = ? AND dead_at IS NULL")
+            let change = sqlx::query("UPDATE task SET ready_at = ? WHERE id = ? AND lease = ? AND dead_at IS NULL")
                 .bind(now.plus(lease).millis())
                 .bind(task.id)
-                .bind(task.lease)
-                .execute(&mut *write)
-                .await
-                .map_err(|e| self.fault(&e))?;
-            self.commit(write).await?;
-            Ok(done.rows_affected() == 1)
+                .bind(task.lease);
+            self.changes_one(change).await
         }
         .boxed()
     }
 
     fn done<'a>(&'a self, task: &'a Leased) -> BoxFuture<'a, Result<bool, StoreError>> {
         async move {
-            let mut write = self.begin().await?;
-            let done = sqlx::query("DELETE FROM task WHERE id = ? AND lease = ? AND dead_at IS NULL")
+            let change = sqlx::query("DELETE FROM task WHERE id = ? AND lease = ? AND dead_at IS NULL")
                 .bind(task.id)
-                .bind(task.lease)
-                .execute(&mut *write)
-                .await
-                .map_err(|e| self.fault(&e))?;
-            self.commit(write).await?;
-            Ok(done.rows_affected() == 1)
+                .bind(task.lease);
+            self.changes_one(change).await
         }
         .boxed()
     }
@@ -140,8 +130,7 @@ impl TaskQueue for Store {
     fn failed<'a>(&'a self, task: &'a Leased, why: &'a str, now: Timestamp) -> BoxFuture<'a, Result<bool, StoreError>> {
         async move {
             let given_up = task.attempt >= ATTEMPTS;
-            let mut write = self.begin().await?;
-            let done = sqlx::query(
+            let change = sqlx::query(
                 "UPDATE task SET ready_at = ?1, leased = 0, why = ?2, dead_at = CASE WHEN ?3 THEN ?4 END,
                  key = CASE WHEN ?3 THEN NULL ELSE key END
                  WHERE id = ?5 AND lease = ?6 AND dead_at IS NULL",
@@ -151,12 +140,8 @@ impl TaskQueue for Store {
             .bind(given_up)
             .bind(now.millis())
             .bind(task.id)
-            .bind(task.lease)
-            .execute(&mut *write)
-            .await
-            .map_err(|e| self.fault(&e))?;
-            self.commit(write).await?;
-            Ok(done.rows_affected() == 1)
+            .bind(task.lease);
+            self.changes_one(change).await
         }
         .boxed()
     }
@@ -193,17 +178,12 @@ impl TaskQueue for Store {
 
     fn revive<'a>(&'a self, id: i64, now: Timestamp) -> BoxFuture<'a, Result<bool, StoreError>> {
         async move {
-            let mut write = self.begin().await?;
-            let done = sqlx::query(
+            let change = sqlx::query(
                 "UPDATE task SET dead_at = NULL, leased = 0, attempts = 0, why = '', ready_at = ? WHERE id = ? AND dead_at IS NOT NULL",
             )
             .bind(now.millis())
-            .bind(id)
-            .execute(&mut *write)
-            .await
-            .map_err(|e| self.fault(&e))?;
-            self.commit(write).await?;
-            Ok(done.rows_affected() == 1)
+            .bind(id);
+            self.changes_one(change).await
         }
         .boxed()
     }

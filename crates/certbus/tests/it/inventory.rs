@@ -411,6 +411,11 @@ fn an_inventory_that_is_newer_damaged_or_no_database_is_named_and_made_no_worse(
     assert!(once.code == 1 && once.out.contains("nothing was due") && once.out.contains("inventory.db"), "{once:?}");
     put(&good);
     assert_eq!(shop.rows(&[]).len(), 200);
+    // The log is a SQLite file too, and not this one.
+    let log = std::fs::read(shop.data().join("log.db")).unwrap();
+    put(&log);
+    shop.fails(&["endpoint", "ls"], 1, &["inventory.db", "something else"]);
+    assert_eq!(std::fs::read(&file).unwrap(), log, "left as it is");
 }
 
 #[test]
