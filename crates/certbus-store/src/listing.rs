@@ -281,7 +281,7 @@ impl Store {
         let mut counted = Vec::with_capacity(words.len());
         for word in words {
             let count: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM (SELECT 1 FROM token WHERE kind = 'e' AND token >= ? AND token < ? LIMIT 1000)",
+                "SELECT count(*) FROM (SELECT 1 FROM token WHERE kind = 'e' AND token >= ? AND token < ? LIMIT 200)",
             )
             .bind(&word)
             .bind(search::after(&word))

@@ -8,10 +8,10 @@ use certbus_core::certificate::Facts;
 use certbus_core::history::{Change, Node, Served, Span, Step};
 use certbus_core::id::Hash;
 use certbus_core::time::Timestamp;
-use sqlx::{Row, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use crate::error::StoreError;
-use crate::sqlite::{Store, fingerprint};
+use crate::sqlite::{self, Store};
 use crate::summary;
 
 /// One poll of an endpoint from one site.
@@ -91,12 +91,13 @@ async fn record(write: &mut SqliteConnection, polls: &[Poll], now: Timestamp) ->
     let endpoints: BTreeSet<i64> = polls.iter().map(|poll| poll.endpoint).collect();
     let endpoints = serde_json::to_string(&endpoints).unwrap_or_default();
     // Where each is polled from, and since when it is what it is.
-    let known: Vec<(i64, String, i64)> = sqlx::query_as(
-        "SELECT endpoint.id, site, key_since FROM endpoint JOIN schedule ON schedule.endpoint = endpoint.id
+    let known: Vec<(i64, String, i64)> = sqlite::many(
+        write,
+        "SELECT json_group_array(json_array(endpoint.id, site, key_since))
+         FROM endpoint JOIN schedule ON schedule.endpoint = endpoint.id
          WHERE endpoint.id IN (SELECT value FROM json_each(?))",
+        &endpoints,
     )
-    .bind(&endpoints)
-    .fetch_all(&mut *write)
     .await?;
     let known: HashMap<(i64, String), i64> = known.into_iter().map(|(id, site, since)| ((id, site), since)).collect();
     let mut nodes = read_nodes(write, &endpoints).await?;
@@ -164,47 +165,44 @@ fn outcome(look: &Look) -> Result<Served, &str> {
     Ok(Served { leaf: Hash::of(leaf), chain, method: look.method.as_str().into() })
 }
 
+/// A row of `node` as it is read here; `first`, `last` and `times` of what it serves, then of how it fails.
+type Row = (
+    (i64, String, String),
+    (Option<Hash>, Option<Hash>, Box<str>, Option<i64>, Option<i64>, u64),
+    (Option<Box<str>>, Option<i64>, Option<i64>, u64),
+    (i64, u32, Option<i64>),
+);
+
 async fn read_nodes(write: &mut SqliteConnection, endpoints: &str) -> Result<HashMap<Place, Node>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT endpoint, site, address, fingerprint, chain_hash, method, served_first, served_last, served_times, failure,
-         failing_first, failing_last, failing_times, asked_at, missed, gone_at
-         FROM node LEFT JOIN certificate ON certificate.id = node.certificate
-         WHERE endpoint IN (SELECT value FROM json_each(?))",
+    let rows: Vec<Row> = sqlite::many(
+        write,
+        "SELECT json_group_array(json_array(json_array(endpoint, site, address),
+             json_array(iif(leaf_hash IS NULL, NULL, lower(hex(leaf_hash))),
+                 iif(chain_hash IS NULL, NULL, lower(hex(chain_hash))), method, served_first, served_last, served_times),
+             json_array(failure, failing_first, failing_last, failing_times), json_array(asked_at, missed, gone_at)))
+         FROM node WHERE endpoint IN (SELECT value FROM json_each(?))",
+        endpoints,
     )
-    .bind(endpoints)
-    .fetch_all(write)
     .await?;
+    let read = |(place, served, failing, (asked, missed, gone)): Row| {
+        let (leaf, chain, method, served_first, served_last, served_times) = served;
+        let (kind, failing_first, failing_last, failing_times) = failing;
+        let what = leaf.map(|leaf| Served { leaf, chain: chain.unwrap_or(Hash::ZERO), method });
+        let node = Node {
+            served: span(what, served_first, served_last, served_times),
+            failing: span(kind, failing_first, failing_last, failing_times),
+            asked: Some(Timestamp::from_millis(asked)),
+            missed,
+            gone: gone.map(Timestamp::from_millis),
+        };
+        (place, node)
+    };
+    Ok(rows.into_iter().map(read).collect())
+}
+
+fn span<T>(what: Option<T>, first: Option<i64>, last: Option<i64>, times: u64) -> Option<Span<T>> {
     let at = Timestamp::from_millis;
-    rows.into_iter()
-        .map(|row| {
-            let span = |first: usize| -> Result<Option<(i64, i64, i64)>, sqlx::Error> {
-                let (begin, last): (Option<i64>, Option<i64>) = (row.try_get(first)?, row.try_get(first + 1)?);
-                let times: i64 = row.try_get(first + 2)?;
-                Ok(begin.zip(last).map(|(begin, last)| (begin, last, times)))
-            };
-            let (leaf, chain) = (fingerprint(row.try_get(3)?), fingerprint(row.try_get(4)?).unwrap_or(Hash::ZERO));
-            let method: String = row.try_get(5)?;
-            let failure: Option<String> = row.try_get(9)?;
-            let node = Node {
-                served: leaf.zip(span(6)?).map(|(leaf, (first, last, times))| Span {
-                    what: Served { leaf, chain, method: method.into() },
-                    first: at(first),
-                    last: at(last),
-                    times: times.unsigned_abs(),
-                }),
-                failing: failure.zip(span(10)?).map(|(what, (first, last, times))| Span {
-                    what: what.into(),
-                    first: at(first),
-                    last: at(last),
-                    times: times.unsigned_abs(),
-                }),
-                asked: Some(at(row.try_get(13)?)),
-                missed: row.try_get(14)?,
-                gone: row.try_get::<Option<i64>, _>(15)?.map(at),
-            };
-            Ok(((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?), node))
-        })
-        .collect()
+    Some(Span { what: what?, first: at(first?), last: at(last?), times })
 }
 
 /// Nodes that serve, or fail, as before.
@@ -259,15 +257,15 @@ async fn keep(write: &mut SqliteConnection, work: &Work<'_>) -> Result<(), sqlx:
     let rest = ids.get(1..).unwrap_or_default().iter().map(i64::to_string).collect::<Vec<_>>().join(" ");
     let (served, failing) = (step.node.served.as_ref(), step.node.failing.as_ref());
     sqlx::query(
-        "INSERT INTO node (endpoint, site, address, certificate, chain, chain_hash, method, served_first, served_last,
-             served_times, failure, why, failing_first, failing_last, failing_times, asked_at, missed, gone_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        "INSERT INTO node (endpoint, site, address, certificate, leaf_hash, chain, chain_hash, method, served_first,
+             served_last, served_times, failure, why, failing_first, failing_last, failing_times, asked_at, missed, gone_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (endpoint, site, address) DO UPDATE SET certificate = excluded.certificate,
-             chain = CASE WHEN ?19 THEN excluded.chain ELSE chain END,
+             leaf_hash = excluded.leaf_hash, chain = CASE WHEN ?20 THEN excluded.chain ELSE chain END,
              chain_hash = excluded.chain_hash, method = excluded.method,
              served_first = excluded.served_first, served_last = excluded.served_last,
              served_times = excluded.served_times, failure = excluded.failure,
-             why = CASE WHEN ?20 THEN excluded.why ELSE why END,
+             why = CASE WHEN ?21 THEN excluded.why ELSE why END,
              failing_first = excluded.failing_first, failing_last = excluded.failing_last,
              failing_times = excluded.failing_times, asked_at = excluded.asked_at, missed = excluded.missed,
              gone_at = excluded.gone_at",
@@ -276,6 +274,7 @@ async fn keep(write: &mut SqliteConnection, work: &Work<'_>) -> Result<(), sqlx:
     .bind(site)
     .bind(address)
     .bind(certificate)
+    .bind(served.map(|span| span.what.leaf.as_bytes().to_vec()))
     .bind(rest)
     .bind(served.map(|span| span.what.chain.as_bytes().to_vec()))
     .bind(served.map_or("", |span| &*span.what.method))

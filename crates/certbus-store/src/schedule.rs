@@ -5,11 +5,10 @@ use std::time::Duration;
 use certbus_core::endpoint::Endpoint;
 use certbus_core::polling::{interval, next_poll};
 use certbus_core::time::Timestamp;
-use sqlx::Row;
 
 use crate::endpoints::stored;
 use crate::error::StoreError;
-use crate::sqlite::Store;
+use crate::sqlite::{self, Store};
 
 /// Whoever has a role for longer had a clock that was ahead.
 const LONGEST_ROLE: Duration = Duration::from_secs(3600);
@@ -35,35 +34,27 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub async fn due_polls(&self, site: &str, now: Timestamp, limit: usize) -> Result<Vec<DuePoll>, StoreError> {
         let fault = |e: sqlx::Error| self.fault(&e);
-        let rows = sqlx::query(
-            "SELECT schedule.endpoint, next_at, every, overdue_at, not_before, not_after FROM schedule
-             JOIN endpoint ON endpoint.id = schedule.endpoint
-             LEFT JOIN certificate ON certificate.id = endpoint.certificate
-             WHERE schedule.site = ? AND next_at <= ? ORDER BY next_at LIMIT ?",
+        type Row = (i64, i64, Option<u64>, Option<i64>, Option<(i64, i64)>);
+        let rows: Vec<Row> = sqlite::many(
+            &mut *self.readers().acquire().await.map_err(fault)?,
+            "SELECT json_group_array(json_array(due.endpoint, next_at, every, overdue_at,
+                 iif(not_after IS NULL, NULL, json_array(not_before, not_after))))
+             FROM (SELECT endpoint, next_at FROM schedule WHERE site = ?1 ->> 0 AND next_at <= ?1 ->> 1
+                 ORDER BY next_at LIMIT ?1 ->> 2) AS due
+             JOIN endpoint ON endpoint.id = due.endpoint
+             LEFT JOIN certificate ON certificate.id = endpoint.certificate",
+            &serde_json::to_string(&(site, now.millis(), limit)).unwrap_or_default(),
         )
-        .bind(site)
-        .bind(now.millis())
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(self.readers())
         .await
         .map_err(fault)?;
-        let read = |row: &sqlx::sqlite::SqliteRow| -> Result<DuePoll, sqlx::Error> {
-            let at = |column: &str| -> Result<Option<Timestamp>, sqlx::Error> {
-                Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_millis))
-            };
-            let every: Option<i64> = row.try_get("every")?;
-            let life = at("not_before")?.zip(at("not_after")?).map(|(begin, end)| end.since(begin));
-            let overdue = at("overdue_at")?.is_some_and(|from| from <= now);
-            let every = interval(every.map(|every| Duration::from_secs(every.unsigned_abs())), life, overdue);
-            let endpoint: i64 = row.try_get("endpoint")?;
-            Ok(DuePoll {
-                endpoint,
-                site: site.to_owned(),
-                since: at("next_at")?.unwrap_or_default(),
-                next: next_poll(endpoint, site, every, now),
-            })
+        let at = Timestamp::from_millis;
+        let due = |(endpoint, since, every, overdue, life): Row| {
+            let life = life.map(|(begin, end)| at(end).since(at(begin)));
+            let every = interval(every.map(Duration::from_secs), life, overdue.is_some_and(|from| at(from) <= now));
+            let next = next_poll(endpoint, site, every, now);
+            DuePoll { endpoint, site: site.to_owned(), since: at(since), next }
         };
-        rows.iter().map(read).collect::<Result<_, _>>().map_err(fault)
+        Ok(rows.into_iter().map(due).collect())
     }
 
     /// Says that these are under way, unless something has moved them since they were read.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certbus_core::id::Fingerprint;
+use serde::de::DeserializeOwned;
 use sqlx::query::Query;
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
@@ -50,6 +51,8 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .pragma("cache_size", "-65536")
+            // 64 MiB: a page that many polls change is written back once.
+            .pragma("wal_autocheckpoint", "16384")
             .statement_cache_capacity(256)
             .busy_timeout(Duration::from_secs(30));
         // After a full disk even a rollback may have failed: such a connection is not used again.
@@ -170,6 +173,16 @@ impl Store {
         let _ = std::fs::remove_file(&probe);
         written.is_err_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
     }
+}
+
+/// Many rows as one text, an array of arrays: the driver takes longer to hand over a row than SQLite to find it.
+pub(crate) async fn many<T: DeserializeOwned>(
+    connection: &mut SqliteConnection,
+    select: &'static str,
+    of: &str,
+) -> Result<Vec<T>, sqlx::Error> {
+    let rows: String = sqlx::query_scalar(select).bind(of).fetch_one(connection).await?;
+    serde_json::from_str(&rows).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 /// A fingerprint as a column has it.

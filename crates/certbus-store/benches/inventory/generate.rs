@@ -71,9 +71,9 @@ pub(crate) async fn inventory(count: usize, file: &Path) {
         format!("{numbers} INSERT INTO endpoint_tag (tag, endpoint) SELECT 'eu', n + 1 FROM number WHERE n % 10 = 0"),
         format!("{numbers} INSERT INTO schedule (endpoint, site, next_at) SELECT n + 1, 'default', {now} + n * 7919 % 3600000 FROM number"),
         format!(
-            "{numbers} INSERT INTO node (endpoint, site, address, certificate, chain, chain_hash, method, served_first, served_last, served_times,
+            "{numbers} INSERT INTO node (endpoint, site, address, certificate, leaf_hash, chain, chain_hash, method, served_first, served_last, served_times,
                  failure, why, failing_first, failing_last, failing_times, asked_at, missed)
-             SELECT n + 1, 'default', {address}, c.id, '', zeroblob(32), 'quick 1.3 1.2 1.1 1.0', c.not_before + 3600000,
+             SELECT n + 1, 'default', {address}, c.id, c.fingerprint, '', zeroblob(32), 'quick 1.3 1.2 1.1 1.0', c.not_before + 3600000,
                  {now} - (CASE WHEN n % 50 = 0 THEN {day} ELSE 0 END), ({now} - c.not_before) / 3600000,
                  CASE WHEN n % 50 = 0 THEN 'refused' END, CASE WHEN n % 50 = 0 THEN 'refused: nothing listens there' END,
                  CASE WHEN n % 50 = 0 THEN {now} - {day} END, CASE WHEN n % 50 = 0 THEN {now} END,

@@ -75,6 +75,7 @@ CREATE TABLE node (
     site TEXT NOT NULL,
     address TEXT NOT NULL,         -- empty: the name led nowhere
     certificate INTEGER,           -- it was last seen with
+    leaf_hash BLOB,                -- that one's fingerprint: a poll that finds nothing new reads no certificate
     chain TEXT NOT NULL,           -- what came after the leaf, ids in order
     chain_hash BLOB,               -- of the fingerprints of that
     method TEXT NOT NULL,          -- how it was looked at: like is compared with like
