@@ -5,6 +5,7 @@
 //! [`plan`] (what is due), [`agenda`] (what of it is done now, and what waits for what). What is observed: [`endpoint`],
 //! [`polling`], [`history`], [`overdue`], [`drift`].
 
+pub mod access;
 pub mod agenda;
 pub mod authority;
 pub mod batch;

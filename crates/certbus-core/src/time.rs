@@ -62,6 +62,19 @@ impl Timestamp {
         Ok(Self((parsed.unix_timestamp_nanos() / 1_000_000) as i64))
     }
 
+    /// How far it is from `now`, as people say it: `in 12 days`, `3 h ago`, `now`. Hours below ten days.
+    pub fn away(self, now: Timestamp) -> String {
+        let seconds = self.since(now).max(now.since(self)).as_secs();
+        let words = match seconds {
+            0 => return "now".into(),
+            1..120 => format!("{seconds} s"),
+            120..7200 => format!("{} min", seconds / 60),
+            7200..864_000 => format!("{} h", seconds / 3600),
+            _ => format!("{} days", seconds / 86_400),
+        };
+        if self > now { format!("in {words}") } else { format!("{words} ago") }
+    }
+
     /// The calendar day in UTC: `2026-11-22`.
     pub fn date(self) -> String {
         self.to_string().chars().take(10).collect()

@@ -82,9 +82,9 @@ impl fmt::Display for Round {
 
 impl Keeper {
     /// For `manager`, with what this machine brings.
-    pub fn new(manager: Manager, local: LocalSolvers, windows: Windows) -> Self {
+    pub fn new(manager: Arc<Manager>, local: LocalSolvers, windows: Windows) -> Self {
         Self {
-            manager: Arc::new(manager),
+            manager,
             local,
             windows,
             issuers: None,

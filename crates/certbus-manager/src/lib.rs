@@ -12,11 +12,14 @@ pub mod issue;
 pub mod issuers;
 pub mod issuing;
 pub mod keeper;
+pub mod managed;
 pub mod manager;
 pub mod round;
 pub mod story;
 pub mod tenant;
+pub mod web;
 pub mod windows;
+pub mod wishes;
 
 pub use issuers::{Issuers, LocalSolvers};
 pub use issuing::{Issuing, SettingsError};

@@ -10,11 +10,13 @@
 
 mod inventory;
 mod issued;
+mod people;
 mod tasks;
 mod world;
 
 pub use inventory::*;
 pub use issued::*;
+pub use people::*;
 pub use tasks::*;
 pub use world::{Engine, certificate};
 
@@ -52,6 +54,11 @@ macro_rules! conformance {
             what_is_issued_is_overdue_by_its_plan
             the_endpoint_with_an_older_version_is_found_by_name_and_by_what_it_served
             a_removed_managed_certificate_is_for_no_endpoint
+            a_link_lets_one_person_choose_a_password_once_and_within_its_hour
+            a_session_ends_when_it_rests_too_long_lasts_too_long_or_the_password_changes
+            the_last_admin_who_can_log_in_stays_one
+            failed_logins_in_a_row_make_the_next_wait_and_a_good_one_forgives
+            a_token_is_known_by_its_hash_until_it_ends_or_is_removed
             a_task_is_one_workers_until_its_lease_ends
             a_killed_workers_task_is_anothers_and_its_late_word_counts_no_more
             a_task_that_fails_waits_twice_as_long_each_time_and_dies_for_a_person_to_see

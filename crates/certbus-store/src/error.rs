@@ -29,6 +29,18 @@ pub enum StoreError {
         /// The endpoint.
         name: String,
     },
+    /// One of this name is there.
+    #[error("there is {what} already")]
+    Taken {
+        /// Of what kind, and its name.
+        what: String,
+    },
+    /// Nobody could let anybody in any more.
+    #[error("`{name}` is the only admin who can log in; make another one first")]
+    LastAdmin {
+        /// Who.
+        name: String,
+    },
     /// There is none.
     #[error("there is no {what}")]
     NotFound {

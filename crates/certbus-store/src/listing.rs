@@ -26,6 +26,8 @@ pub struct Query {
     pub site: Option<String>,
     /// Of this number.
     pub id: Option<i64>,
+    /// Those first whose certificate expires first, where nothing but that is asked; what has none is left out.
+    pub soonest: bool,
     /// What the page before said.
     pub after: Option<String>,
     /// At most so many.
@@ -52,6 +54,8 @@ pub enum State {
     Paused,
     /// Nothing was seen of it yet.
     Unseen,
+    /// Its certificate is not one that is managed here.
+    Unmanaged,
     /// Nothing of the above is wrong.
     Ok,
 }
@@ -101,13 +105,14 @@ pub struct Page {
 
 impl State {
     /// All of them, the worst first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Expired,
         Self::OlderVersion,
         Self::Another,
         Self::Overdue,
         Self::Failing,
         Self::Unseen,
+        Self::Unmanaged,
         Self::Paused,
         Self::Current,
         Self::Ok,
@@ -124,6 +129,7 @@ impl State {
             Self::Current => "current",
             Self::Paused => "paused",
             Self::Unseen => "unseen",
+            Self::Unmanaged => "unmanaged",
             Self::Ok => "ok",
         }
     }
@@ -189,9 +195,11 @@ impl Store {
             Some(State::Current) => sql.push(" AND e.serves = 'current'"),
             Some(State::Paused) => sql.push(" AND e.active = 0"),
             Some(State::Unseen) => sql.push(" AND e.certificate IS NULL AND e.failing_since IS NULL"),
+            Some(State::Unmanaged) => sql.push(" AND e.certificate IS NOT NULL AND e.managed IS NULL"),
             Some(State::Ok) => sql
                 .push(" AND e.active = 1 AND e.failing_since IS NULL AND coalesce(e.serves, 'current') = 'current' AND e.overdue_at > ")
                 .push_bind(now.millis()),
+            None if order.by == Some("e.expires_at") => sql.push(" AND e.expires_at IS NOT NULL"),
             None => &mut sql,
         };
         if let Some(tag) = &query.tag {
@@ -264,9 +272,14 @@ fn order(query: &Query, search: bool) -> Order {
         Some(State::Expired) => plain(Some("e.expires_at")),
         Some(State::Overdue) => plain(Some("e.overdue_at")),
         Some(State::Failing) => plain(Some("e.failing_since")),
-        Some(State::OlderVersion | State::Another | State::Current | State::Paused | State::Unseen) => plain(None),
+        Some(
+            State::OlderVersion | State::Another | State::Current | State::Paused | State::Unseen | State::Unmanaged,
+        ) => plain(None),
         None if query.tag.is_some() => Order { from: BY_TAG, by: None, id: "g.endpoint" },
         None if query.owner.is_some() => plain(None),
+        None if query.soonest && query.tag.is_none() && query.owner.is_none() && query.site.is_none() => {
+            plain(Some("e.expires_at"))
+        }
         None if query.site.is_some() => Order { from: BY_SITE, by: None, id: "z.endpoint" },
         _ => plain(Some("e.name")),
     }

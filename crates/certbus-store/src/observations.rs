@@ -147,6 +147,12 @@ async fn record(write: &mut SqliteConnection, polls: &[Poll], now: Timestamp) ->
             }
         }
     }
+    if recorded.looks > 0 {
+        sqlx::query("INSERT INTO moment (what, at) VALUES ('polled', ?1) ON CONFLICT (what) DO UPDATE SET at = ?1")
+            .bind(now.millis())
+            .execute(&mut *write)
+            .await?;
+    }
     went_on(write, &unchanged).await?;
     let mut touched: BTreeSet<i64> = BTreeSet::new();
     for work in &changed {

@@ -94,7 +94,7 @@ pub struct Changed {
 /// How many endpoints are what.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// `endpoints`, `active`, `failing`, `managed`, `current`, `older-version`, `another`.
+    /// `endpoints`, `active`, `failing`, `managed`, `unmanaged`, `current`, `older-version`, `another`.
     pub what: BTreeMap<String, i64>,
     /// By the first and last day of the certificate that expires first, counted from 1970.
     pub lives: Vec<(i64, i64, i64)>,
@@ -222,6 +222,7 @@ impl Store {
             "SELECT 'endpoints', count(*) FROM endpoint UNION ALL SELECT 'active', count(*) FROM endpoint WHERE active
              UNION ALL SELECT 'failing', count(*) FROM endpoint WHERE failing_since IS NOT NULL
              UNION ALL SELECT 'managed', count(*) FROM endpoint WHERE managed IS NOT NULL
+             UNION ALL SELECT 'unmanaged', count(*) FROM endpoint WHERE managed IS NULL AND certificate IS NOT NULL
              UNION ALL SELECT serves, count(*) FROM endpoint WHERE serves IS NOT NULL GROUP BY serves",
         )
         .fetch_all(self.readers())

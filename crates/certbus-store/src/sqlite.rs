@@ -16,7 +16,10 @@ use sqlx::{Connection, Sqlite, Transaction};
 use crate::error::StoreError;
 
 /// Each step of the layout, in order. None is ever changed once it is out.
-const MIGRATIONS: [(&str, &str); 1] = [("0001_inventory", include_str!("../migrations/sqlite/0001_inventory.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("0001_inventory", include_str!("../migrations/sqlite/0001_inventory.sql")),
+    ("0002_face", include_str!("../migrations/sqlite/0002_face.sql")),
+];
 
 /// `application_id` of an inventory: CBUS.
 const OURS: i64 = 0x4342_5553;

@@ -324,6 +324,8 @@ impl Tallies {
         }
         if summary.managed.is_some() {
             self.count("managed", by);
+        } else if summary.certificate.is_some() {
+            self.count("unmanaged", by);
         }
         if let Some(serves) = summary.serves {
             self.count(serves.as_str(), by);

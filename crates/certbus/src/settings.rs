@@ -24,6 +24,7 @@ pub(crate) struct File {
     http01: Http01Section,
     exec: ExecSection,
     inventory: InventorySection,
+    web: WebSection,
     target: Vec<toml::Spanned<TargetSettings>>,
 }
 
@@ -59,6 +60,39 @@ struct ExecSection {
 struct InventorySection {
     url: Option<String>,
     site: Option<Word>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WebSection {
+    listen: Option<SocketAddr>,
+    tls: WebTls,
+    trusted_proxies: Vec<std::net::IpAddr>,
+    public_url: Option<String>,
+}
+
+/// How people come to the web.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WebTls {
+    /// In plain, from this machine alone.
+    #[default]
+    Off,
+    /// Over a proxy that speaks TLS with them.
+    Proxy,
+}
+
+/// Where and how the web is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Web {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// Whether people come over TLS.
+    pub(crate) secure: bool,
+    /// Who says from where they come.
+    pub(crate) proxies: Vec<std::net::IpAddr>,
+    /// What people type to come here, without a slash at its end.
+    pub(crate) url: String,
 }
 
 /// Settings with every default filled in.
@@ -167,6 +201,32 @@ impl Settings {
     /// From where this machine polls.
     pub(crate) fn site(&self) -> &str {
         self.file.inventory.site.as_ref().map_or(USUAL_SITE, Word::as_str)
+    }
+
+    /// Where and how the web is served; `listen` counts over the file.
+    pub(crate) fn web(&self, listen: Option<SocketAddr>) -> Result<Web> {
+        let WebSection { tls, trusted_proxies, public_url, .. } = &self.file.web;
+        let listen = listen.or(self.file.web.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let wrong = |what: &str| Mistake::new(format!("settings {}: web.{what}", self.path.display()));
+        let behind_proxy = *tls == WebTls::Proxy;
+        if !behind_proxy && !listen.ip().is_loopback() {
+            bail!(wrong(&format!(
+                "listen is {listen}, which others can reach, in plain: listen on 127.0.0.1, or set `tls = \"proxy\"` with \
+                 `trusted_proxies` and `public_url`"
+            )));
+        }
+        if behind_proxy && trusted_proxies.is_empty() {
+            bail!(wrong("tls is `proxy`, and `trusted_proxies` names none: write the addresses that it connects from"));
+        }
+        let url = match public_url.as_deref().map(|url| url.trim_end_matches('/')) {
+            Some(url) if url.starts_with("https://") || (url.starts_with("http://") && !behind_proxy) => url.to_owned(),
+            Some(url) => bail!(wrong(&format!("public_url is `{url}`; write https://certbus.example.com"))),
+            None if behind_proxy => {
+                bail!(wrong("tls is `proxy`, and `public_url` is missing: https://certbus.example.com"))
+            }
+            None => format!("http://{listen}"),
+        };
+        Ok(Web { listen, secure: url.starts_with("https://"), proxies: trusted_proxies.clone(), url })
     }
 
     fn sqlite_path(&self, section: &str, url: Option<&str>, usual: &str) -> Result<PathBuf> {

@@ -102,7 +102,7 @@ pub(crate) async fn inventory(count: usize, file: &Path) {
                  UNION ALL SELECT 'r3', n + 1 FROM number) ORDER BY token, id"
         ),
         "INSERT INTO tally (what, endpoints) SELECT 'endpoints', count(*) FROM endpoint
-         UNION ALL SELECT 'active', count(*) FROM endpoint
+         UNION ALL SELECT 'active', count(*) FROM endpoint UNION ALL SELECT 'unmanaged', count(*) FROM endpoint
          UNION ALL SELECT 'failing', count(*) FROM endpoint WHERE failing_since IS NOT NULL"
             .to_owned(),
         format!(

@@ -2,19 +2,17 @@
 
 use anyhow::{Result, bail};
 use certbus_core::drift;
-use certbus_core::event::CertificateRequested;
 use certbus_core::id::CertificateId;
 use certbus_core::name::NameSet;
-use certbus_core::plan;
 use certbus_core::time::Timestamp;
 use certbus_core::x509::ParsedChain;
 use certbus_manager::Issuers;
 use certbus_manager::inventory::projector::Projector;
 use certbus_manager::issue::Outcome;
-use certbus_manager::{Manager, View, clock};
+use certbus_manager::managed::Managed;
+use certbus_manager::{Manager, clock};
 use certbus_store::issued::ServedAt;
 use clap::Subcommand;
-use serde::Serialize;
 
 use super::check::Check;
 use super::exit::{Missing, Mistake};
@@ -68,17 +66,6 @@ pub(crate) enum Cert {
     Export(export::Export),
 }
 
-#[derive(Serialize)]
-struct Row {
-    id: String,
-    names: Vec<String>,
-    version: Option<String>,
-    not_after: Option<Timestamp>,
-    renewal: Option<Timestamp>,
-    state: &'static str,
-    problem: Option<String>,
-}
-
 impl Cert {
     pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
         match self {
@@ -104,8 +91,7 @@ pub(super) fn print_outcome(outcome: &Outcome) {
 async fn list(manager: &Manager, json: bool) -> Result<()> {
     let view = manager.view().await?;
     let now = clock::now();
-    let mut rows: Vec<Row> = view.work.requests().into_iter().map(|request| row(&view, request, now)).collect();
-    rows.sort_by(|a, b| a.names.cmp(&b.names));
+    let rows = Managed::all(&view, now);
     if rows.is_empty() && !json {
         output::remark(format!(
             "no managed certificates in {}; `certbus cert mk DOMAIN` orders one",
@@ -114,35 +100,9 @@ async fn list(manager: &Manager, json: bool) -> Result<()> {
     }
     output::listing(json, &["id", "names", "valid until", "renewal", "state"], rows, |row| {
         let date = |time: Option<Timestamp>| time.map_or("-".to_owned(), Timestamp::date);
-        vec![row.id, row.names.join(", "), date(row.not_after), date(row.renewal), row.state.to_owned()]
+        vec![row.id.to_string(), row.names.join(", "), date(row.not_after), date(row.renewal), row.state.to_owned()]
     });
     Ok(())
-}
-
-fn row(view: &View, request: &CertificateRequested, now: Timestamp) -> Row {
-    let id = request.certificate;
-    let version = view.catalog.newest(id);
-    let failure = view.work.failure(id);
-    let due = plan::due(&view.catalog, &view.work, &view.certs, request, now);
-    let asked = plan::is_asked_for(&view.catalog, &view.work, id, now);
-    let state = match (version, failure, due) {
-        (None, Some(_), _) => "failing",
-        (None, None, _) => "requested",
-        (Some(version), _, _) if version.not_after < now => "expired",
-        (_, Some(_), _) => "renewal failing",
-        (_, _, Some(_)) if asked => "CA wants it replaced now",
-        (_, None, Some(_)) => "due",
-        _ => "ok",
-    };
-    Row {
-        id: id.to_string(),
-        names: request.names.iter().map(ToString::to_string).collect(),
-        version: version.map(|v| v.fingerprint.to_string()),
-        not_after: version.map(|v| v.not_after),
-        renewal: version.map(|v| plan::renewal_point(v, view.work.window(id))),
-        state,
-        problem: failure.map(|f| f.problem.clone()),
-    }
 }
 
 async fn show(manager: &Manager, id: CertificateId, json: bool) -> Result<()> {
@@ -151,7 +111,7 @@ async fn show(manager: &Manager, id: CertificateId, json: bool) -> Result<()> {
     let Some(request) = request else {
         bail!(Missing::new(format!("there is no managed certificate {id}; `certbus cert ls` lists them")));
     };
-    let found = row(&view, &request, clock::now());
+    let found = Managed::of(&view, &request, clock::now());
     let obtained = match view.catalog.newest(id) {
         Some(version) => manager.tenant().obtained(&view, version).await?,
         None => None,
@@ -168,7 +128,7 @@ async fn show(manager: &Manager, id: CertificateId, json: bool) -> Result<()> {
         return Ok(());
     }
     let mut rows = vec![
-        ("id", found.id),
+        ("id", found.id.to_string()),
         ("names", found.names.join(", ")),
         ("state", found.state.to_owned()),
         ("key", request.key_type.to_string()),
@@ -222,7 +182,7 @@ async fn explain(settings: &Settings, id: CertificateId, json: bool) -> Result<(
     let next = manager.next_step(id, &manager.settings().await?).await?;
     let view = manager.view().await?;
     if let Some(request) = view.work.request(id) {
-        let row = row(&view, request, clock::now());
+        let row = Managed::of(&view, request, clock::now());
         output::line(format!("{id}  {}  {}", row.names.join(", "), row.state));
     } else {
         output::line(format!("{id}  managed no more"));

@@ -121,7 +121,7 @@ pub(crate) struct List {
     /// Words: begins of labels or words of host, name, or a certificate's names or issuer
     #[arg(value_name = "WORDS")]
     search: Vec<String>,
-    /// Only those that are: expired, older-version, another, overdue, failing, unseen, paused, current, ok
+    /// Only those that are: expired, older-version, another, overdue, failing, unseen, unmanaged, paused, current, ok
     #[arg(long, value_parser = |text: &str| text.parse::<State>())]
     state: Option<State>,
     /// Only those with this tag

@@ -1,24 +1,28 @@
 //! `certbus serve`: everything that has to be done, done by itself. It renews whatever is due, polls whatever is watched, and
 //! keeps the inventory in line with the log, again and again, until it is told to stop.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use certbus_agent::Notifier;
-use certbus_manager::Tenant;
 use certbus_manager::clock;
 use certbus_manager::inventory::projector::Projector;
 use certbus_manager::inventory::{scheduler, worker::Worker};
 use certbus_manager::keeper::Keeper;
+use certbus_manager::web::{Face, Parts};
+use certbus_manager::{Manager, Tenant, wishes};
 use certbus_store::Store;
 use clap::Args;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::audit::process;
 use super::example_server::until_ended;
 use super::output;
 use super::renew::windows;
-use crate::settings::Settings;
+use crate::settings::{Settings, Web};
 use crate::wire;
 
 /// How long an inventory that cannot be opened is left alone.
@@ -29,13 +33,17 @@ pub(crate) struct Serve {
     /// One round, for cron
     #[arg(long)]
     once: bool,
+    /// Where the web is served [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "CERTBUS_WEB_LISTEN", conflicts_with = "once")]
+    listen: Option<SocketAddr>,
 }
 
 impl Serve {
     pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
-        let manager = wire::manager(settings).await?;
+        let web = settings.web(self.listen)?;
+        let manager = Arc::new(wire::manager(settings).await?);
         let tenant = manager.tenant().clone();
-        let mut keeper = Keeper::new(manager, settings.solvers(), windows(&settings.data));
+        let mut keeper = Keeper::new(manager.clone(), settings.solvers(), windows(&settings.data));
         if self.once {
             let round = keeper.round().await?;
             output::line(round.to_string());
@@ -65,7 +73,7 @@ impl Serve {
             let _ = stop.send(true);
         };
         tokio::select! {
-            ((), ()) = async { tokio::join!(keeper.run(stop_all), watch_all(settings, tenant, stopped)) } => {}
+            ((), ()) = async { tokio::join!(keeper.run(stop_all), watch_all(settings, &web, manager, stopped)) } => {}
             () = notifier.keep_alive() => {}
         }
         Ok(())
@@ -74,7 +82,7 @@ impl Serve {
 
 /// Polls what is watched and learns what is issued, until it is stopped. An inventory that cannot be opened keeps nothing
 /// from being renewed: it is tried again.
-async fn watch_all(settings: &Settings, tenant: Tenant, mut stopped: watch::Receiver<bool>) {
+async fn watch_all(settings: &Settings, web: &Web, manager: Arc<Manager>, mut stopped: watch::Receiver<bool>) {
     let mut said = String::new();
     let store = loop {
         match wire::inventory(settings).await {
@@ -98,11 +106,55 @@ async fn watch_all(settings: &Settings, tenant: Tenant, mut stopped: watch::Rece
         scheduler::run(store.clone(), process(), told(stopped.clone())),
         async {
             tokio::select! {
-                () = Projector::new(tenant, store.clone()).run() => {}
+                () = Projector::new(manager.tenant().clone(), store.clone()).run() => {}
                 () = told(stopped.clone()) => {}
             }
-        }
+        },
+        wishes::run(manager.clone(), settings.solvers(), store.clone(), told(stopped.clone())),
+        show(settings, web, manager.clone(), store.clone(), stopped.clone()),
     );
+}
+
+/// Serves the web until it is stopped. A port that is taken keeps nothing from being renewed: it is tried again.
+async fn show(settings: &Settings, web: &Web, manager: Arc<Manager>, store: Store, mut stopped: watch::Receiver<bool>) {
+    let face = Face::new(Parts {
+        store: store.clone(),
+        manager: Some(manager),
+        site: settings.site().to_owned(),
+        secure: web.secure,
+        proxies: web.proxies.clone(),
+    });
+    let mut said = String::new();
+    let listener = loop {
+        match TcpListener::bind(web.listen).await {
+            Ok(listener) => break listener,
+            Err(error) if error.to_string() == said => {}
+            Err(error) => {
+                said = error.to_string();
+                tracing::error!("the web is not served on {}: {said}; web.listen names another place", web.listen);
+            }
+        }
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    };
+    let url = match listener.local_addr() {
+        // Port 0 is any that is free.
+        Ok(address) if web.listen.port() == 0 => web.url.replace(&web.listen.to_string(), &address.to_string()),
+        _ => web.url.clone(),
+    };
+    match certbus_manager::web::first_login(&store).await {
+        Ok(None) => output::line(format!("the web is at {url}")),
+        Ok(Some(link)) => output::line(format!("the web is at {url}; the first login, good for an hour: {url}{link}")),
+        Err(error) => tracing::error!("nobody can be let in: {error}"),
+    }
+    let ended = async move {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    if let Err(error) = face.serve(listener, ended).await {
+        tracing::error!("the web is served no longer: {error}");
+    }
 }
 
 /// The same, what is due now, once. Returns how many polls that were.

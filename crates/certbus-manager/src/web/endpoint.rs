@@ -1,0 +1,326 @@
+//! One endpoint: what its nodes serve and served, what changed, and what a person can do about it.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use askama::Template;
+use axum::Extension;
+use axum::extract::{Form, Path, State};
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use certbus_core::endpoint::{FieldError, Written};
+use certbus_core::time::Timestamp;
+use certbus_store::endpoints::Stored;
+use certbus_store::shown::Stay;
+use certbus_store::tasks::{NewTask, TaskQueue};
+use certbus_store::{Query, StoreError};
+use futures::Stream;
+
+use super::asker::Asker;
+use super::endpoints::{ChangeRow, FormPage, Row, Typed, by_field, change_rows, node_words, short_name};
+use super::fault::Fault;
+use super::page::{self, Frame, When, when};
+use super::{Face, managed};
+use crate::clock;
+use crate::inventory::scheduler::{PollTask, lane};
+
+/// How much of the past is shown.
+const SHOWN: i64 = 50;
+
+/// A poll that a person asked for is watched for so long.
+const WATCHED: Duration = Duration::from_secs(60);
+
+/// And looked for this often.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+#[derive(Template)]
+#[template(path = "endpoint.html")]
+struct EndpointPage {
+    frame: Frame,
+    id: i64,
+    row: Row,
+    sites: String,
+    every: String,
+    active: bool,
+    starttls: String,
+    sni: String,
+    managed: Option<(String, String)>,
+    sentence: Option<String>,
+    nodes: Nodes,
+    changes: Vec<ChangeRow>,
+    waiting: bool,
+}
+
+/// What its nodes serve and served: a part of the page that is shown anew after each poll.
+#[derive(Template)]
+#[template(path = "endpoint_nodes.html")]
+struct Nodes {
+    now: Vec<StayRow>,
+    past: Vec<StayRow>,
+    checked: Option<When>,
+    next: Option<When>,
+}
+
+struct StayRow {
+    node: String,
+    gone: bool,
+    fingerprint: String,
+    short: String,
+    issuer: String,
+    key: String,
+    expires: Option<When>,
+    kind: &'static str,
+    failure: Option<String>,
+    first: When,
+    last: When,
+    times: i64,
+}
+
+impl StayRow {
+    fn of(stay: &Stay, now: Timestamp) -> Self {
+        let one = stay.certificate.as_ref();
+        let fingerprint = one.map(|one| one.fingerprint.to_string()).unwrap_or_default();
+        let kind = match (&stay.failure, one) {
+            (Some(_), _) => "bad",
+            (None, Some(one)) if stay.still && one.not_after <= now => "bad",
+            _ if stay.gone.is_some() => "off",
+            _ => "good",
+        };
+        Self {
+            node: node_words(&stay.address, &stay.site),
+            gone: stay.gone.is_some(),
+            short: fingerprint.chars().take(12).collect(),
+            fingerprint,
+            issuer: one.map(|one| short_name(&one.issuer)).unwrap_or_default(),
+            key: one.map(|one| one.key.clone()).unwrap_or_default(),
+            expires: one.map(|one| when(one.not_after, now)),
+            kind,
+            failure: stay.failure.clone(),
+            first: when(stay.first, now),
+            last: when(stay.last, now),
+            times: stay.times,
+        }
+    }
+}
+
+async fn stored(face: &Face, id: i64) -> Result<Stored, Fault> {
+    face.store.endpoint(id).await?.ok_or_else(|| Fault::missing(format!("there is no endpoint number {id}")))
+}
+
+async fn nodes(face: &Face, id: i64, now: Timestamp) -> Result<Nodes, Fault> {
+    let timeline = face.store.timeline(id, SHOWN).await?;
+    let checked = timeline.iter().filter(|stay| stay.still).map(|stay| stay.last).max();
+    let next = face.store.affected(&[id], now).await?.remove(&id).and_then(|one| one.next);
+    let rows =
+        |still: bool| timeline.iter().filter(|stay| stay.still == still).map(|stay| StayRow::of(stay, now)).collect();
+    Ok(Nodes {
+        now: rows(true),
+        past: rows(false),
+        checked: checked.map(|at| when(at, now)),
+        next: next.map(|at| when(at.max(now), now)),
+    })
+}
+
+pub(super) async fn show(
+    State(face): State<Face>,
+    Extension(asker): Extension<Asker>,
+    Path(id): Path<i64>,
+    headers: HeaderMap,
+) -> Result<Response, Fault> {
+    let now = clock::now();
+    let stored = stored(&face, id).await?;
+    let query = Query { id: Some(id), limit: 1, ..Query::default() };
+    let listed = face.store.endpoints(&query, now).await?.rows.pop();
+    let listed = listed.ok_or_else(|| Fault::missing(format!("there is no endpoint number {id}")))?;
+    let endpoint = &stored.endpoint;
+    let managed = listed.managed.clone().and_then(|text| {
+        let (_, id) = text.split_once('/')?;
+        Some((id.to_owned(), text))
+    });
+    let sentence = match &managed {
+        Some((id, _)) => managed::sentence(&face, id).await?,
+        None => None,
+    };
+    let nodes = nodes(&face, id, now).await?;
+    let page = EndpointPage {
+        frame: Frame::new(&endpoint.name, "endpoints", &asker).said(&headers),
+        id,
+        row: Row::of(&listed, now),
+        sites: endpoint.sites.iter().map(|site| site.as_str()).collect::<Vec<_>>().join(", "),
+        every: endpoint.interval.map_or_else(|| "as often as usual".into(), |one| format!("every {one}")),
+        active: endpoint.active,
+        starttls: endpoint.key.starttls.map(|one| one.to_string()).unwrap_or_default(),
+        sni: endpoint.key.sni.as_ref().map(ToString::to_string).unwrap_or_default(),
+        managed,
+        sentence,
+        changes: change_rows(face.store.changes(Some(id), None, SHOWN).await?, now),
+        waiting: nodes.now.is_empty() && endpoint.active,
+        nodes,
+    };
+    page::show(&page, &page.frame)
+}
+
+fn form(asker: &Asker, stored: &Stored, typed: Typed, errors: Vec<FieldError>, other: Option<String>) -> FormPage {
+    FormPage {
+        frame: Frame::new(format!("Edit {}", stored.endpoint.name), "endpoints", asker),
+        action: format!("/endpoints/{}/edit", stored.id),
+        back: format!("/endpoints/{}", stored.id),
+        typed,
+        errors: by_field(errors),
+        other,
+    }
+}
+
+pub(super) async fn edit_form(
+    State(face): State<Face>,
+    Extension(asker): Extension<Asker>,
+    Path(id): Path<i64>,
+) -> Result<Response, Fault> {
+    let stored = stored(&face, id).await?;
+    let typed = Typed::of(&stored.endpoint, stored.revision);
+    page::rendered(&form(&asker, &stored, typed, Vec::new(), None))
+}
+
+pub(super) async fn edit(
+    State(face): State<Face>,
+    Extension(asker): Extension<Asker>,
+    Path(id): Path<i64>,
+    Form(typed): Form<Typed>,
+) -> Result<Response, Fault> {
+    let stored = stored(&face, id).await?;
+    let edited = match stored.endpoint.edited(&typed.edit()) {
+        Ok(edited) => edited,
+        Err(errors) => return page::refused(&form(&asker, &stored, typed, errors, None)),
+    };
+    // The edit is of what its author saw.
+    let seen = Stored { revision: typed.revision, ..stored.clone() };
+    match face.store.edit_endpoint(&seen, &edited, &asker.actor(), clock::now()).await {
+        Ok(()) => page::go(&format!("/endpoints/{id}"), &format!("{} is changed.", edited.name)),
+        Err(error @ StoreError::Changed { .. }) => {
+            // What was typed stays; sent once more it counts over what the other one wrote.
+            let what =
+                format!("{error}: it is now {}. Send this again to write over that.", differing(&stored, &typed));
+            let typed = Typed { revision: stored.revision, ..typed };
+            page::refused(&form(&asker, &stored, typed, Vec::new(), Some(what)))
+        }
+        Err(error @ StoreError::Duplicate { .. }) => {
+            page::refused(&form(&asker, &stored, typed, Vec::new(), Some(error.to_string())))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What is stored where it is not what was typed.
+fn differing(stored: &Stored, typed: &Typed) -> String {
+    let is = Typed::of(&stored.endpoint, stored.revision);
+    let pairs = [
+        ("host", &is.host, &typed.host),
+        ("port", &is.port, &typed.port),
+        ("SNI", &is.sni, &typed.sni),
+        ("STARTTLS", &is.starttls, &typed.starttls),
+        ("name", &is.name, &typed.name),
+        ("tags", &is.tags, &typed.tags),
+        ("owner", &is.owner, &typed.owner),
+        ("sites", &is.sites, &typed.sites),
+        ("interval", &is.interval, &typed.interval),
+        ("paused", &is.paused, &typed.paused),
+    ];
+    let all: Vec<String> =
+        pairs.iter().filter(|(_, is, typed)| is != typed).map(|(field, is, _)| format!("{field} `{is}`")).collect();
+    if all.is_empty() { "what you typed".into() } else { all.join(", ") }
+}
+
+/// Tasks that poll these endpoints, from wherever they are polled.
+pub(super) async fn poll_task(face: &Face, ids: &[i64], now: Timestamp) -> Result<Vec<NewTask>, Fault> {
+    let mut by_site: std::collections::BTreeMap<String, Vec<i64>> = std::collections::BTreeMap::new();
+    for id in ids {
+        let Some(stored) = face.store.endpoint(*id).await? else { continue };
+        for site in &stored.endpoint.sites {
+            by_site.entry(site.as_str().to_owned()).or_default().push(*id);
+        }
+    }
+    let task = |(site, endpoints): (String, Vec<i64>)| {
+        let key = Some(format!("now {site} {endpoints:?}").chars().take(200).collect());
+        let body = serde_json::to_string(&PollTask { endpoints }).unwrap_or_default();
+        NewTask { lane: lane(&site), key, body }
+    };
+    let _ = now;
+    Ok(by_site.into_iter().map(task).collect())
+}
+
+pub(super) async fn poll(
+    State(face): State<Face>,
+    Extension(asker): Extension<Asker>,
+    Path(id): Path<i64>,
+    headers: HeaderMap,
+) -> Result<Response, Fault> {
+    let stored = stored(&face, id).await?;
+    if !stored.endpoint.active {
+        return Err(Fault::bad(format!("{} is paused; resume it first", stored.endpoint.name)));
+    }
+    let now = clock::now();
+    let tasks = poll_task(&face, &[id], now).await?;
+    face.store.add(&tasks, now).await?;
+    face.store.note(&asker.actor(), now, ["endpoint poll", &stored.endpoint.key.to_string(), ""]).await?;
+    if headers.contains_key("hx-request") {
+        return Ok("asked; what it finds comes here by itself".into_response());
+    }
+    page::go(
+        &format!("/endpoints/{id}"),
+        "A poll is asked for. What it finds is here in a moment; load the page again.",
+    )
+}
+
+/// Says each time that a poll of the endpoint was stored, with its nodes as they are then.
+pub(super) async fn events(
+    State(face): State<Face>,
+    Path(id): Path<i64>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Fault> {
+    let before = last_asked(&face, id).await?;
+    let stream = async_stream::stream! {
+        let (mut before, end) = (before, tokio::time::Instant::now() + WATCHED);
+        while tokio::time::Instant::now() < end {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let Ok(last) = last_asked(&face, id).await else { break };
+            if last == before {
+                continue;
+            }
+            before = last;
+            let Ok(nodes) = nodes(&face, id, clock::now()).await else { break };
+            let Ok(text) = nodes.render() else { break };
+            yield Ok(Event::default().event("polled").data(text));
+        }
+        // The page asks again if it still wants to know.
+        yield Ok(Event::default().event("over").data(""));
+    };
+    Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
+}
+
+async fn last_asked(face: &Face, id: i64) -> Result<Option<Timestamp>, Fault> {
+    let timeline = face.store.timeline(id, 20).await?;
+    Ok(timeline.iter().filter(|stay| stay.still).map(|stay| stay.last).max())
+}
+
+pub(super) async fn pause(
+    State(face): State<Face>,
+    Extension(asker): Extension<Asker>,
+    Path(id): Path<i64>,
+) -> Result<Response, Fault> {
+    let stored = stored(&face, id).await?;
+    let active = Some(if stored.endpoint.active { "no" } else { "yes" }.to_owned());
+    let edited = stored.endpoint.edited(&Written { active, ..Written::default() }).map_err(Fault::fields)?;
+    face.store.edit_endpoint(&stored, &edited, &asker.actor(), clock::now()).await?;
+    let word = if edited.active { "is polled again" } else { "is paused" };
+    page::go(&format!("/endpoints/{id}"), &format!("{} {word}.", edited.name))
+}
+
+pub(super) async fn remove(
+    State(face): State<Face>,
+    Extension(asker): Extension<Asker>,
+    Path(id): Path<i64>,
+) -> Result<Response, Fault> {
+    let stored = stored(&face, id).await?;
+    face.store.remove_endpoints(&[id], &asker.actor(), clock::now()).await?;
+    page::go("/endpoints", &format!("{} is removed, with what was seen of it.", stored.endpoint.name))
+}

@@ -1,0 +1,323 @@
+//! Managed certificates of the log: listed, ordered, renewed, removed, each with its story. Ordering writes what is wanted;
+//! whoever keeps the log renewed does it.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::Extension;
+use axum::extract::{Form, Path, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use certbus_core::drift;
+use certbus_core::endpoint::FieldError;
+use certbus_core::event::CertificateRequested;
+use certbus_core::id::CertificateId;
+use certbus_core::name::{DnsName, NameSet};
+use certbus_core::time::Timestamp;
+use certbus_store::tasks::TaskQueue;
+use serde::Deserialize;
+
+use super::Face;
+use super::asker::Asker;
+use super::dashboard::Issued;
+use super::fault::Fault;
+use super::page::{self, Frame, When, when};
+use crate::clock;
+use crate::managed::Managed;
+use crate::manager::Manager;
+use crate::wishes;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Managed certificates in a few numbers.
+pub(super) async fn issued(face: &Face, now: Timestamp) -> Result<Issued, Fault> {
+    let Some(manager) = &face.manager else { return Ok(Issued::default()) };
+    let view = manager.view().await?;
+    let all = Managed::all(&view, now);
+    let until = |days: u32| all.iter().filter(|one| one.renewal.is_some_and(|at| at <= now.plus(DAY * days))).count();
+    let since = now.minus(DAY * 7);
+    // A first version is no renewal.
+    let renewed = view
+        .catalog
+        .timelines()
+        .map(|(_, timeline)| {
+            timeline
+                .iter()
+                .filter(|known| {
+                    known.version.reason != certbus_core::event::Reason::New && known.version.not_before > since
+                })
+                .count()
+        })
+        .sum();
+    Ok(Issued {
+        all: all.len(),
+        due_in_a_day: until(1),
+        due_in_a_week: until(7),
+        next_renewal: all.iter().filter_map(|one| one.renewal).min(),
+        renewed,
+        failing: all.iter().filter(|one| one.problem.is_some()).count(),
+        needing: all.into_iter().filter(Managed::needs_somebody).collect(),
+    })
+}
+
+/// Which nodes serve the version last offered, in one line.
+pub(super) async fn sentence(face: &Face, id: &str) -> Result<Option<String>, Fault> {
+    let (Some(manager), Ok(id)) = (&face.manager, id.parse::<CertificateId>()) else { return Ok(None) };
+    let served = face.store.served_at(&manager.tenant().name, id).await?;
+    let nodes: Vec<(&str, Option<drift::Serves>)> =
+        served.iter().map(|one| (one.address.as_str(), one.serves)).collect();
+    Ok(drift::sentence(&nodes))
+}
+
+struct ManagedRow {
+    id: String,
+    names: String,
+    more: usize,
+    state: &'static str,
+    kind: &'static str,
+    expires: Option<When>,
+    renewal: Option<When>,
+    problem: String,
+    retry: Option<When>,
+}
+
+fn row(one: &Managed, now: Timestamp) -> ManagedRow {
+    let kind = match one.state {
+        "ok" => "good",
+        "due" | "requested" | "CA wants it replaced now" => "warn",
+        _ => "bad",
+    };
+    ManagedRow {
+        id: one.id.to_string(),
+        names: one.names.iter().take(3).cloned().collect::<Vec<_>>().join(", "),
+        more: one.names.len().saturating_sub(3),
+        state: one.state,
+        kind,
+        expires: one.not_after.map(|at| when(at, now)),
+        renewal: one.renewal.map(|at| when(at, now)),
+        problem: one.problem.clone().unwrap_or_default(),
+        retry: one.retry_at.map(|at| when(at, now)),
+    }
+}
+
+/// Who writes to the log.
+fn manager<'a>(face: &'a Face, asker: &Asker) -> Result<&'a Manager, Fault> {
+    let Some(manager) = &face.manager else {
+        return Err(Fault::missing("this server has no manager's identity, so it knows no managed certificates"));
+    };
+    match &asker.tenant {
+        Some(tenant) if *tenant != manager.tenant().name => {
+            Err(Fault::missing(format!("this server has no tenant `{tenant}`, which the token is for")))
+        }
+        _ => Ok(manager),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "managed.html")]
+struct ListPage {
+    frame: Frame,
+    tenant: String,
+    rows: Vec<ManagedRow>,
+}
+
+pub(super) async fn list(
+    State(face): State<Face>,
+    Extension(asker): Extension<Asker>,
+    headers: HeaderMap,
+) -> Result<Response, Fault> {
+    let now = clock::now();
+    let manager = manager(&face, &asker)?;
+    let rows = Managed::all(&*manager.view().await?, now).iter().map(|one| row(one, now)).collect();
+    let frame = Frame::new("Managed certificates", "managed", &asker).said(&headers);
+    let page = ListPage { frame, tenant: manager.tenant().name.clone(), rows };
+    page::show(&page, &page.frame)
+}
+
+#[derive(Template)]
+#[template(path = "managed_form.html")]
+struct FormPage {
+    frame: Frame,
+    typed: Typed,
+    errors: Vec<FieldError>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Typed {
+    #[serde(default)]
+    names: String,
+    #[serde(default)]
+    challenge: String,
+    #[serde(default)]
+    key_type: String,
+}
+
+pub(super) async fn new(Extension(asker): Extension<Asker>) -> Result<Response, Fault> {
+    let frame = Frame::new("Order a certificate", "managed", &asker);
+    page::rendered(&FormPage { frame, typed: Typed::default(), errors: Vec::new() })
+}
+
+pub(super) async fn create(
+    State(face): State<Face>,
+    Extension(asker): Extension<Asker>,
+    Form(typed): Form<Typed>,
+) -> Result<Response, Fault> {
+    let manager = manager(&face, &asker)?;
+    let wanted = match wanted(&typed) {
+        Ok(wanted) => wanted,
+        Err(errors) => {
+            let frame = Frame::new("Order a certificate", "managed", &asker);
+            return page::refused(&FormPage { frame, typed, errors });
+        }
+    };
+    let (id, new) = manager.request(&wanted).await?;
+    let said =
+        if new { "It is ordered; whatever the CA says is told here." } else { "There is one for these names already." };
+    if new {
+        let names = NameSet::new(&wanted.names).to_string();
+        face.store.note(&asker.actor(), clock::now(), ["cert mk", &id.to_string(), &names]).await?;
+    }
+    page::go(&format!("/managed/{id}"), said)
+}
+
+/// What a form asks for; each field with what is wrong with it.
+fn wanted(typed: &Typed) -> Result<CertificateRequested, Vec<FieldError>> {
+    let mut errors = Vec::new();
+    let mut names = Vec::new();
+    for word in typed.names.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty()) {
+        match DnsName::parse(word) {
+            Ok(name) => names.push(name),
+            Err(error) => errors.push(FieldError { field: "names", why: error.to_string() }),
+        }
+    }
+    if names.is_empty() && errors.is_empty() {
+        errors.push(FieldError { field: "names", why: "write at least one name, such as www.example.com".into() });
+    }
+    let usual = if names.iter().any(DnsName::is_wildcard) { "dns-01" } else { "http-01" };
+    let challenge = match if typed.challenge.is_empty() { usual } else { &typed.challenge }.parse() {
+        Ok(challenge) => Some(challenge),
+        Err(why) => {
+            errors.push(FieldError { field: "challenge", why: format!("{why}") });
+            None
+        }
+    };
+    let key_type = match if typed.key_type.is_empty() { "p256" } else { &typed.key_type }.parse() {
+        Ok(key) => Some(key),
+        Err(why) => {
+            errors.push(FieldError { field: "key_type", why: format!("{why}") });
+            None
+        }
+    };
+    match (challenge, key_type, errors.is_empty()) {
+        (Some(challenge), Some(key_type), true) => Ok(CertificateRequested {
+            certificate: clock::certificate_id(),
+            names: NameSet::new(&names).names(),
+            key_type,
+            challenge,
+            profile: None,
+            ca: None,
+        }),
+        _ => Err(errors),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "managed_one.html")]
+struct OnePage {
+    frame: Frame,
+    row: ManagedRow,
+    names: Vec<String>,
+    version: Option<String>,
+    sentence: Option<String>,
+    served: Vec<ServedRow>,
+    next: Option<String>,
+    story: Vec<(When, String, String)>,
+}
+
+struct ServedRow {
+    endpoint: i64,
+    name: String,
+    node: String,
+    serves: String,
+    kind: &'static str,
+}
+
+pub(super) async fn show(
+    State(face): State<Face>,
+    Extension(asker): Extension<Asker>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Fault> {
+    let now = clock::now();
+    let manager = manager(&face, &asker)?;
+    let id = id_of(&id)?;
+    let found = {
+        let view = manager.view().await?;
+        let request = view.work.request(id).ok_or_else(|| unknown(id))?;
+        Managed::of(&view, request, now)
+    };
+    let settings = manager.settings().await?;
+    let served = face.store.served_at(&manager.tenant().name, id).await?;
+    let story = manager.story(id).await?;
+    let told = story.into_iter().rev().map(|told| (when(told.at, now), told.what, told.actor)).collect();
+    let rows = served.iter().map(|one| ServedRow {
+        endpoint: one.endpoint,
+        name: one.name.clone(),
+        node: one.address.clone(),
+        serves: one.serves.map_or_else(|| "does not answer".to_owned(), |serves| serves.to_string()),
+        kind: match one.serves {
+            Some(drift::Serves::Current) => "good",
+            Some(_) => "warn",
+            None => "bad",
+        },
+    });
+    let page = OnePage {
+        frame: Frame::new(found.names.first().cloned().unwrap_or_default(), "managed", &asker).said(&headers),
+        row: row(&found, now),
+        names: found.names.clone(),
+        version: found.version.map(|print| print.to_string()),
+        sentence: sentence(&face, &id.to_string()).await?,
+        served: rows.collect(),
+        next: manager.next_step(id, &settings).await?,
+        story: told,
+    };
+    page::show(&page, &page.frame)
+}
+
+fn id_of(text: &str) -> Result<CertificateId, Fault> {
+    text.parse().map_err(|error: certbus_core::id::IdError| Fault::missing(error.to_string()))
+}
+
+fn unknown(id: CertificateId) -> Fault {
+    Fault::missing(format!("there is no managed certificate {id}"))
+}
+
+pub(super) async fn renew(
+    State(face): State<Face>,
+    Extension(asker): Extension<Asker>,
+    Path(id): Path<String>,
+) -> Result<Response, Fault> {
+    let manager = manager(&face, &asker)?;
+    let id = id_of(&id)?;
+    if manager.view().await?.work.request(id).is_none() {
+        return Err(unknown(id));
+    }
+    face.store.add(&[wishes::renewal(&manager.tenant().name, id)], clock::now()).await?;
+    face.store.note(&asker.actor(), clock::now(), ["cert renew", &id.to_string(), ""]).await?;
+    page::go(
+        &format!("/managed/{id}"),
+        "A renewal is asked for. Whatever the CA says is told here; load the page again.",
+    )
+}
+
+pub(super) async fn remove(
+    State(face): State<Face>,
+    Extension(asker): Extension<Asker>,
+    Path(id): Path<String>,
+) -> Result<Response, Fault> {
+    let manager = manager(&face, &asker)?;
+    let id = id_of(&id)?;
+    manager.remove(id).await?;
+    face.store.note(&asker.actor(), clock::now(), ["cert rm", &id.to_string(), ""]).await?;
+    page::go("/managed", &format!("{id} is renewed and served no longer."))
+}

@@ -1,0 +1,230 @@
+//! Everything that is answered, in one table: what, to whom, by which function. The router is made of it and of nothing else,
+//! so a request that is not in it is not answered, and none is answered without asking who asks.
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::handler::Handler;
+use axum::http::{Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use certbus_core::access::Role;
+
+use super::asker::{Asker, ask, peer};
+use super::fault::Fault;
+use super::{
+    Face, LARGEST_BODY, api, assets, audit, certificates, dashboard, endpoint, endpoints, healthz, login, managed,
+    metrics, page, people, readyz, tasks, tokens,
+};
+
+/// To whom something is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody.
+    Open,
+    /// Everybody on this machine; others with a token.
+    Local,
+    /// Whoever has at least this role.
+    Role(Role),
+}
+
+/// A line of the table.
+pub struct Route {
+    /// GET, POST …
+    pub method: Method,
+    /// As it is matched.
+    pub path: &'static str,
+    /// To whom.
+    pub access: Access,
+    answer: MethodRouter<Face>,
+}
+
+fn route<H, T>(method: Method, path: &'static str, access: Access, handler: H) -> Route
+where
+    H: Handler<T, Face>,
+    T: 'static,
+{
+    let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
+    Route { method, path, access, answer: on(filter, handler) }
+}
+
+/// The table.
+pub fn table() -> Vec<Route> {
+    const GET: Method = Method::GET;
+    const POST: Method = Method::POST;
+    const OPEN: Access = Access::Open;
+    const VIEWER: Access = Access::Role(Role::Viewer);
+    const OPERATOR: Access = Access::Role(Role::Operator);
+    const ADMIN: Access = Access::Role(Role::Admin);
+    let mut table = vec![
+        route(GET, "/healthz", OPEN, healthz),
+        route(GET, "/readyz", OPEN, readyz),
+        route(GET, "/metrics", Access::Local, metrics::show),
+        route(GET, "/assets/{version}/{file}", OPEN, assets::show),
+        route(GET, "/favicon.ico", OPEN, assets::icon),
+        route(GET, "/login", OPEN, login::form),
+        route(POST, "/login", OPEN, login::login),
+        route(GET, "/welcome/{secret}", OPEN, login::welcome),
+        route(POST, "/welcome/{secret}", OPEN, login::accept),
+        route(POST, "/logout", VIEWER, login::logout),
+        route(GET, "/", VIEWER, dashboard::show),
+        route(GET, "/endpoints", VIEWER, endpoints::list),
+        route(POST, "/endpoints", OPERATOR, endpoints::add),
+        route(GET, "/endpoints/new", OPERATOR, endpoints::new),
+        route(GET, "/endpoints/import", OPERATOR, endpoints::import_form),
+        route(POST, "/endpoints/import", OPERATOR, endpoints::import),
+        route(GET, "/endpoints/export", VIEWER, endpoints::export),
+        route(POST, "/endpoints/bulk", OPERATOR, endpoints::bulk),
+        route(GET, "/endpoints/{id}", VIEWER, endpoint::show),
+        route(GET, "/endpoints/{id}/edit", OPERATOR, endpoint::edit_form),
+        route(POST, "/endpoints/{id}/edit", OPERATOR, endpoint::edit),
+        route(GET, "/endpoints/{id}/events", VIEWER, endpoint::events),
+        route(POST, "/endpoints/{id}/poll", OPERATOR, endpoint::poll),
+        route(POST, "/endpoints/{id}/pause", OPERATOR, endpoint::pause),
+        route(POST, "/endpoints/{id}/remove", OPERATOR, endpoint::remove),
+        route(GET, "/certificates/{fingerprint}", VIEWER, certificates::show),
+        route(GET, "/certificates/{fingerprint}/pem", VIEWER, certificates::pem),
+        route(GET, "/certificates/{fingerprint}/der", VIEWER, certificates::der),
+        route(GET, "/managed", VIEWER, managed::list),
+        route(POST, "/managed", OPERATOR, managed::create),
+        route(GET, "/managed/new", OPERATOR, managed::new),
+        route(GET, "/managed/{id}", VIEWER, managed::show),
+        route(POST, "/managed/{id}/renew", OPERATOR, managed::renew),
+        route(POST, "/managed/{id}/remove", OPERATOR, managed::remove),
+        route(GET, "/tasks", VIEWER, tasks::list),
+        route(POST, "/tasks/{id}/retry", OPERATOR, tasks::retry),
+        route(GET, "/audit", ADMIN, audit::list),
+        route(GET, "/users", ADMIN, people::list),
+        route(POST, "/users", ADMIN, people::invite),
+        route(POST, "/users/{name}/role", ADMIN, people::set_role),
+        route(POST, "/users/{name}/invite", ADMIN, people::invite_again),
+        route(POST, "/users/{name}/remove", ADMIN, people::remove),
+        route(GET, "/account", VIEWER, people::account),
+        route(POST, "/account", VIEWER, people::passwd),
+        route(GET, "/tokens", ADMIN, tokens::list),
+        route(POST, "/tokens", ADMIN, tokens::new),
+        route(POST, "/tokens/{name}/remove", ADMIN, tokens::remove),
+    ];
+    table.extend(api::table());
+    table
+}
+
+/// Lines of the API, for [`api::table`].
+pub(super) fn api_route<H, T>(method: Method, path: &'static str, least: Role, handler: H) -> Route
+where
+    H: Handler<T, Face>,
+    T: 'static,
+{
+    route(method, path, Access::Role(least), handler)
+}
+
+/// The table as a router; each line behind its gate.
+pub(super) fn router(face: &Face) -> Router {
+    let mut router = Router::new();
+    for Route { path, access, answer, .. } in table() {
+        router = router.route(path, answer.layer(middleware::from_fn_with_state((face.clone(), access), gate)));
+    }
+    let nowhere = middleware::from_fn_with_state((face.clone(), Access::Open), gate);
+    let missing = |request: Request| async move {
+        Fault::missing(format!("there is no page {}; the list of all begins at /", request.uri().path()))
+    };
+    let refused = |request: Request| async move {
+        let what = format!("{} is not answered here", request.method());
+        Fault::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", what)
+    };
+    router
+        .fallback_service(axum::routing::any(missing).layer(nowhere.clone()).with_state(face.clone()))
+        .method_not_allowed_fallback(refused)
+        .with_state(face.clone())
+}
+
+/// Asks who asks, lets through who may, and says why to who may not.
+async fn gate(State((face, access)): State<(Face, Access)>, request: Request, next: Next) -> Response {
+    let for_people = !request.uri().path().starts_with("/api/") && request.uri().path() != "/metrics";
+    let from_htmx = request.headers().contains_key("hx-request");
+    let (peer, headers) = (peer(&request), request.headers().clone());
+    let (asker, outcome) = match ask(&face, peer, &headers).await {
+        Ok(asker) => (Some(asker.clone()), let_in(access, asker, request, next, for_people).await),
+        Err(error) => (None, Err(Fault::from(error))),
+    };
+    let response = outcome.unwrap_or_else(IntoResponse::into_response);
+    match response.extensions().get::<Fault>() {
+        Some(fault) if for_people => fault.headers(page::fault(asker, fault, from_htmx)),
+        Some(fault) => fault.problem(),
+        None => response,
+    }
+}
+
+async fn let_in(
+    access: Access,
+    asker: Asker,
+    request: Request,
+    next: Next,
+    for_people: bool,
+) -> Result<Response, Fault> {
+    match access {
+        Access::Open => {}
+        Access::Local if asker.address.is_loopback() || !asker.is_nobody() => {}
+        Access::Role(least) if asker.may(least) => {}
+        Access::Role(least) if !asker.is_nobody() => {
+            let role = asker.role.map_or("a token of metrics", Role::as_str);
+            let what = format!("this is for the role {least}, and {} is {role}", asker.name);
+            return Err(Fault::new(StatusCode::FORBIDDEN, "forbidden", what));
+        }
+        Access::Local | Access::Role(_) if for_people => return Ok(to_login(&request)),
+        Access::Local | Access::Role(_) => {
+            let what = "say who asks: `Authorization: Bearer TOKEN`; `certbus token new` makes one";
+            return Err(Fault::new(StatusCode::UNAUTHORIZED, "unauthorized", what));
+        }
+    }
+    let mut request = if request.method().is_safe() { request } else { meant(&asker, request).await? };
+    request.extensions_mut().insert(asker);
+    Ok(next.run(request).await)
+}
+
+/// A form is sent by a page of ours, and by one of the session whose cookie comes with it.
+async fn meant(asker: &Asker, request: Request) -> Result<Request, Fault> {
+    let forged = |what: &str| {
+        Fault::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            format!("{what}; load the page again, and send the form from there"),
+        )
+    };
+    let site = request.headers().get("sec-fetch-site").and_then(|value| value.to_str().ok());
+    let by_program = request.headers().contains_key("authorization");
+    if !by_program && site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
+        return Err(forged("this form was sent by a page of another site"));
+    }
+    let Some(csrf) = &asker.csrf else { return Ok(request) };
+    if request.headers().get("x-csrf-token").is_some_and(|value| value.as_bytes() == csrf.as_bytes()) {
+        return Ok(request);
+    }
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, LARGEST_BODY).await.map_err(|_| {
+        let what = format!("the body is larger than {} MB", LARGEST_BODY / 1024 / 1024);
+        Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", what)
+    })?;
+    // Nobody but a page of this session knows it, so wherever it stands, one has sent this.
+    if !has(&body, csrf.as_bytes()) {
+        return Err(forged("this form is not of your session"));
+    }
+    Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+fn has(body: &Bytes, word: &[u8]) -> bool {
+    body.windows(word.len()).any(|window| window == word)
+}
+
+/// Where a person says who he is; then he goes on to where he wanted.
+fn to_login(request: &Request) -> Response {
+    if request.headers().contains_key("hx-request") {
+        return ([("hx-redirect", "/login")], StatusCode::UNAUTHORIZED).into_response();
+    }
+    let wanted = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    if request.method() != Method::GET || wanted == "/" {
+        return Redirect::to("/login").into_response();
+    }
+    Redirect::to(&format!("/login?to={}", endpoints::escaped(wanted))).into_response()
+}
