@@ -45,6 +45,8 @@ pub struct Target {
     pub starttls: Option<Starttls>,
     /// What may be offered.
     pub hello: Hello,
+    /// Why the host may have other nodes, that nobody knows. Observations carry it.
+    pub unanswered: Option<Arc<str>>,
 }
 
 /// How probes are made.

@@ -1,7 +1,7 @@
 //! What fuzzers feed, and the corpus that tests replay: each function takes any bytes and must return. No use otherwise.
 
 use certbus_core::time::Timestamp;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 
 use crate::conversation::{Conversation, Topic, Way};
 use crate::found::Proof;
@@ -9,7 +9,7 @@ use crate::offer::{Hello, Version};
 use crate::roots::Roots;
 use crate::spec::Spec;
 use crate::starttls::Starttls;
-use crate::verdict::{Extras, certificates, judge, links, unlinked};
+use crate::verdict::{Extras, List, certificates, judge, links, signers, unlinked};
 
 /// The first three bytes say protocol, way and size of the pieces; the rest is what the server sends.
 pub fn conversation(data: &[u8]) {
@@ -48,8 +48,10 @@ pub fn verdict(data: &[u8]) {
     let Some((length, ders)) = data.split_first_chunk() else { return };
     let (leaf, other) = ders.split_at(usize::from(u16::from_be_bytes(*length)).min(ders.len()));
     let chain = [CertificateDer::from(leaf), CertificateDer::from(other)];
-    let crls = vec![CertificateRevocationListDer::from(other.to_vec())];
-    let extras = Extras { intermediates: vec![CertificateDer::from(other.to_vec())], crls, ..Extras::default() };
+    let list = List::read(other, usize::MAX).ok();
+    let intermediates = vec![CertificateDer::from(other.to_vec())];
+    let _ = signers(&chain, &intermediates).len();
+    let extras = Extras { intermediates, crls: list.iter().collect(), ..Extras::default() };
     let name = ServerName::try_from("a.test").ok();
     let verdict = judge(&chain, name.as_ref(), &Roots::mozilla(), &extras, Timestamp::from_seconds(1_800_000_000));
     // What is not on Mozilla's list is trusted by nobody here.

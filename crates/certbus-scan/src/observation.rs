@@ -27,6 +27,8 @@ pub struct Observation {
     pub host: Arc<str>,
     /// The node. None if the name has none.
     pub address: Option<IpAddr>,
+    /// Which of A and AAAA nobody answered for the name, and why: nodes may be missing.
+    pub unanswered: Option<Arc<str>>,
     /// The node's port.
     pub port: u16,
     /// The name in the ClientHello.
@@ -78,6 +80,7 @@ impl Observation {
             at,
             host: name.as_str().into(),
             address: None,
+            unanswered: None,
             port,
             server_name: None,
             starttls: None,
@@ -103,6 +106,8 @@ struct Line {
     host: Arc<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     address: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unanswered: Option<Arc<str>>,
     port: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sni: Option<DnsName>,
@@ -145,6 +150,7 @@ impl Serialize for Observation {
             at: self.at,
             host: self.host.clone(),
             address: self.address,
+            unanswered: self.unanswered.clone(),
             port: self.port,
             sni: self.server_name.clone(),
             starttls: self.starttls,
@@ -175,6 +181,7 @@ impl<'de> Deserialize<'de> for Observation {
             at: line.at,
             host: line.host,
             address: line.address,
+            unanswered: line.unanswered,
             port: line.port,
             server_name: line.sni,
             starttls: line.starttls,

@@ -24,6 +24,15 @@ pub struct Resolver {
     within: Duration,
 }
 
+/// The nodes of a name, as far as its servers told them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nodes {
+    /// Each once, IPv4 first; never none.
+    pub addresses: Vec<IpAddr>,
+    /// Which of A and AAAA nobody answered, and why: the nodes that it gives are missing.
+    pub unanswered: Option<String>,
+}
+
 impl Resolver {
     /// The system's: /etc/hosts, and the servers of /etc/resolv.conf.
     ///
@@ -65,29 +74,35 @@ impl Resolver {
         Ok(Self { four: of(LookupIpStrategy::Ipv4Only)?, six: of(LookupIpStrategy::Ipv6Only)?, within })
     }
 
-    /// Every node of a name, each once, IPv4 first: what was answered of A and AAAA before one deadline.
+    /// Every node of a name: what was answered of A and AAAA before one deadline.
     ///
     /// # Errors
-    /// [`Failure::Dns`]
-    pub async fn nodes(&self, name: &DnsName) -> Result<Vec<IpAddr>, Failure> {
+    /// [`Failure::Dns`] if no node is known.
+    pub async fn nodes(&self, name: &DnsName) -> Result<Nodes, Failure> {
         let (four, six) = tokio::join!(self.ask(&self.four, name), self.ask(&self.six, name));
-        let mut nodes: Vec<IpAddr> = [&four, &six].into_iter().flatten().flatten().copied().collect();
-        nodes.sort_unstable();
-        nodes.dedup();
+        let mut addresses: Vec<IpAddr> = [&four, &six].into_iter().flatten().flatten().flatten().copied().collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let why = |why: &str| Failure::Dns { why: why.to_owned() };
+        if !addresses.is_empty() {
+            let unanswered = four.err().map(|why| format!("A: {why}")).or(six.err().map(|why| format!("AAAA: {why}")));
+            return Ok(Nodes { addresses, unanswered });
+        }
         match (four, six) {
-            _ if !nodes.is_empty() => Ok(nodes),
-            (Err(failure), _) | (_, Err(failure)) => Err(failure),
-            _ => Err(Failure::Dns { why: "the name has no address".into() }),
+            (Err(error), _) | (_, Err(error)) => Err(why(&error)),
+            (Ok(None), _) | (_, Ok(None)) => Err(why("there is no such name")),
+            _ => Err(why("the name has no address")),
         }
     }
 
-    /// The addresses of one family; none is no failure.
-    async fn ask(&self, resolver: &TokioResolver, name: &DnsName) -> Result<Vec<IpAddr>, Failure> {
+    /// The addresses of one family: Ok(None) if there is no such name, and words if nobody answered.
+    async fn ask(&self, resolver: &TokioResolver, name: &DnsName) -> Result<Option<Vec<IpAddr>>, String> {
         match tokio::time::timeout(self.within, resolver.lookup_ip(name.as_str())).await {
-            Err(_) => Err(Failure::Dns { why: format!("no answer within {:?}", self.within) }),
-            Ok(Err(error)) if error.is_nx_domain() => Err(Failure::Dns { why: "there is no such name".into() }),
-            Ok(Err(error)) if error.is_no_records_found() => Ok(Vec::new()),
-            Ok(found) => Ok(found.map_err(dns)?.iter().collect()),
+            Err(_) => Err(format!("no answer within {:?}", self.within)),
+            Ok(Err(error)) if error.is_nx_domain() => Ok(None),
+            Ok(Err(error)) if error.is_no_records_found() => Ok(Some(Vec::new())),
+            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Ok(found)) => Ok(Some(found.iter().collect())),
         }
     }
 }

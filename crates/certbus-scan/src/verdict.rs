@@ -3,18 +3,20 @@
 
 mod fetched;
 mod leaf;
+mod list;
 mod trust;
 
 use std::fmt;
 
 use certbus_core::time::Timestamp;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde::{Deserialize, Serialize};
 
 use crate::observation::Observation;
 use crate::roots::Roots;
-pub use fetched::{certificates, issuer};
+pub use fetched::{certificates, signers};
 pub use leaf::{Leaf, Links, links};
+pub use list::{List, ListError};
 pub use trust::unlinked;
 
 /// What was fetched beside the chain, if anything was.
@@ -23,7 +25,7 @@ pub struct Extras<'a> {
     /// Certificates from the issuer's address that a certificate names (AIA, RFC 5280 section 4.2.2.1).
     pub intermediates: Vec<CertificateDer<'static>>,
     /// Revocation lists that the leaf names (RFC 5280 section 4.2.1.13).
-    pub crls: Vec<CertificateRevocationListDer<'a>>,
+    pub crls: Vec<&'a List>,
     /// What should have been fetched and was not: each address, and why.
     pub unfetched: Vec<String>,
 }

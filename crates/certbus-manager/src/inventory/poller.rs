@@ -15,7 +15,7 @@ use certbus_scan::failure::Failure;
 use certbus_scan::found::Proof;
 use certbus_scan::observation::Observation;
 use certbus_scan::offer::Hello;
-use certbus_scan::resolve::Resolver;
+use certbus_scan::resolve::{Nodes, Resolver};
 use certbus_scan::ways::Learnt;
 use certbus_scan::{Options, Target, feed, scan};
 use certbus_store::observations::{Failed, Look, Poll};
@@ -66,8 +66,9 @@ impl Poller {
             });
             match nodes {
                 Err(failure) => poll.looks.push(look(None, "dns", Err(&failure))),
-                Ok(addresses) => {
-                    for address in addresses {
+                Ok(nodes) => {
+                    poll.whole &= nodes.unanswered.is_none();
+                    for address in nodes.addresses {
                         let place = (SocketAddr::new(address, key.port), key.asked_for().cloned(), key.starttls);
                         asked.entry(place).or_default().push(id);
                     }
@@ -83,6 +84,7 @@ impl Poller {
                 server_name: name.clone(),
                 starttls: *starttls,
                 hello: Hello::ANY,
+                unanswered: None,
             })
             .collect();
         let wanted = targets.len();
@@ -108,9 +110,9 @@ impl Poller {
         Ok(polls)
     }
 
-    async fn look_up(self, id: i64, key: Key) -> (i64, Key, Result<Vec<IpAddr>, Failure>) {
+    async fn look_up(self, id: i64, key: Key) -> (i64, Key, Result<Nodes, Failure>) {
         let nodes = match (&key.host, &self.resolver) {
-            (Host::Address(address), _) => Ok(vec![*address]),
+            (Host::Address(address), _) => Ok(Nodes { addresses: vec![*address], unanswered: None }),
             (Host::Name(name), Ok(resolver)) => resolver.nodes(name).await,
             (Host::Name(_), Err(failure)) => Err(failure.clone()),
         };
@@ -167,4 +169,45 @@ pub fn seen(address: IpAddr, observation: &Observation) -> Look {
 fn look(address: Option<IpAddr>, method: &str, outcome: Result<Vec<Vec<u8>>, &Failure>) -> Look {
     let outcome = outcome.map_err(|failure| Failed { kind: failure.kind().to_owned(), why: failure.to_string() });
     Look { address, method: method.to_owned(), outcome }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+
+    use certbus_core::endpoint::Written;
+
+    use super::*;
+
+    /// A name server on loopback that gives every name the address 127.0.0.1, and says to AAAA what this code says (RFC 1035
+    /// section 4.1.1).
+    fn names(code_for_six: u8) -> Resolver {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut asked = [0; 512];
+            while let Ok((count, who)) = socket.recv_from(&mut asked) {
+                let end = 12 + asked[12..count].iter().position(|byte| *byte == 0).unwrap() + 5;
+                let four = asked[end - 4..end - 2] == [0, 1];
+                let (code, answers) = if four { (0, 1) } else { (code_for_six, 0) };
+                let header = [&asked[..2], &[0x81, 0x80 | code, 0, 1, 0, answers, 0, 0, 0, 0]].concat();
+                let answer: &[u8] = if four { &[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, 127, 0, 0, 1] } else { &[] };
+                socket.send_to(&[&header, &asked[12..end], answer].concat(), who).unwrap();
+            }
+        });
+        Resolver::at(address, LOOK_UP).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_poll_is_whole_only_if_all_nodes_of_the_name_are_known() {
+        let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let written = Written { host: Some(format!("a.test:{closed}")), ..Written::default() };
+        let endpoint = Endpoint::parse(&written).unwrap();
+        for (code_for_six, whole) in [(0, true), (2, false)] {
+            let poller = Poller { resolver: Ok(names(code_for_six)), ..Poller::new("here") };
+            let polls = poller.poll(&[(1, endpoint.clone())], Timestamp::from_millis(0)).await.unwrap();
+            let [Poll { looks, whole: was_whole, .. }] = &polls[..] else { panic!("{polls:?}") };
+            assert_eq!((looks.len(), looks[0].address, *was_whole), (1, Some(Ipv4Addr::LOCALHOST.into()), whole));
+        }
+    }
 }

@@ -60,7 +60,7 @@ fn look(targets: &[SocketAddr], highest: &str, method: &str, proof: &str, in_fli
         for server in all {
             let host = "".into();
             let (address, port) = (server.ip(), server.port());
-            send.send(Target { host, address, port, server_name: None, starttls: None, hello });
+            send.send(Target { host, address, port, server_name: None, starttls: None, hello, unanswered: None });
         }
     });
     let mut seen = std::collections::HashSet::new();

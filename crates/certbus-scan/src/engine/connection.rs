@@ -139,6 +139,7 @@ impl Job {
             at: self.at,
             method: self.look(),
             address: Some(self.target.address),
+            unanswered: self.target.unanswered,
             port: self.target.port,
             host: self.target.host,
             server_name: self.target.server_name,

@@ -3,6 +3,7 @@
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use x509_parser::error::X509Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::bytes::Reader;
@@ -23,16 +24,31 @@ pub fn certificates(body: &[u8]) -> Vec<CertificateDer<'static>> {
     if whole { vec![CertificateDer::from(body.to_vec())] } else { Vec::new() }
 }
 
-/// The one that has the name of a certificate's issuer.
-pub fn issuer<'a>(
-    of: &CertificateDer<'_>,
+/// Who has the name of a certificate's issuer need not have its key: more of one name are not tried.
+const MOST_TRIED: usize = 32;
+
+/// Those whose key signed one of the certificates below: a CA may have several, signed by different roots.
+pub fn signers<'a>(
+    below: &[CertificateDer<'_>],
     among: &'a [CertificateDer<'static>],
-) -> Option<&'a CertificateDer<'static>> {
-    let (_, below) = X509Certificate::from_der(of).ok()?;
-    let is_issuer = |der: &&CertificateDer<'_>| {
-        X509Certificate::from_der(der).is_ok_and(|(_, above)| above.subject() == below.issuer())
-    };
-    among.iter().find(is_issuer)
+) -> Vec<&'a CertificateDer<'static>> {
+    let parse = |der| X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate);
+    let above: Vec<_> = among.iter().filter_map(|der| Some((der, parse(der)?))).collect();
+    let mut signers = Vec::new();
+    for below in below.iter().filter_map(|der| parse(der)) {
+        let named = above.iter().filter(|(_, above)| above.subject() == below.issuer()).take(MOST_TRIED);
+        let signed = named.filter(|(_, above)| match below.verify_signature(Some(above.public_key())) {
+            // Who judges the chain knows more algorithms.
+            Ok(()) | Err(X509Error::SignatureUnsupportedAlgorithm) => true,
+            Err(_) => false,
+        });
+        for (der, _) in signed {
+            if !signers.contains(der) {
+                signers.push(*der);
+            }
+        }
+    }
+    signers
 }
 
 const INTEGER: u8 = 0x02;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use certbus_core::time::Timestamp;
 use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{
-    BorrowedCertRevocationList, CertRevocationList, EndEntityCert, Error, ExpirationPolicy, KeyUsage,
-    RevocationCheckDepth, RevocationOptions, RevocationOptionsBuilder, UnknownStatusPolicy,
+    CertRevocationList, EndEntityCert, Error, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptions,
+    RevocationOptionsBuilder, UnknownStatusPolicy,
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -69,6 +69,9 @@ impl Case<'_> {
             Err(Error::RequiredEkuNotFoundContext(_)) if !leaf.server_auth => None,
             Err(error) => Some(Problem::Invalid { why: in_words(&error) }),
         };
+        // What was not tried is not called wrong.
+        let untried = || Problem::Invalid { why: in_words(&Error::MaximumSignatureChecksExceeded) };
+        let problem = problem.map(|problem| if self.verified.get() > MOST_VERIFIED { untried() } else { problem });
         let revocation = (!extras.crls.is_empty()).then(|| self.revocation(&mended, extras));
         Judged { problem, revocation }
     }
@@ -127,12 +130,8 @@ impl Case<'_> {
 
     fn revocation(&self, intermediates: &[CertificateDer<'_>], extras: &Extras<'_>) -> Revocation {
         let unknown = |why: &str| Revocation::Unknown { why: why.to_owned() };
-        let lists = extras.crls.iter().filter_map(|crl| BorrowedCertRevocationList::from_der(crl).ok());
-        let lists: Vec<CertRevocationList<'_>> = lists.map(Into::into).collect();
-        let lists: Vec<&CertRevocationList<'_>> = lists.iter().collect();
-        let Ok(options) = RevocationOptionsBuilder::new(&lists) else {
-            return unknown("no list that was fetched parses");
-        };
+        let lists: Vec<&CertRevocationList<'_>> = extras.crls.iter().map(|list| &list.read).collect();
+        let Ok(options) = RevocationOptionsBuilder::new(&lists) else { return unknown("there is no list") };
         let options = options
             .with_depth(RevocationCheckDepth::EndEntity)
             .with_status_policy(UnknownStatusPolicy::Deny)
@@ -241,12 +240,9 @@ mod tests {
         CertifiedIssuer::self_signed(params(name), KeyPair::generate().unwrap()).unwrap()
     }
 
-    #[test]
-    fn however_a_chain_is_made_its_verdict_costs_a_bounded_number_of_verifications() {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let algorithms: Vec<_> = webpki::ALL_VERIFICATION_ALGS.iter().map(|one| Counting(*one, &COUNT)).collect();
-        let algorithms: Vec<_> = algorithms.iter().map(|one| one as &dyn SignatureVerificationAlgorithm).collect();
-        // As many as a server may send, all of one name and all signed by the last. A trusted one has that name too.
+    /// As many certificates as a server may send, all of one name and all signed by the last; and a root that has that name
+    /// too.
+    fn of_one_name() -> (Vec<CertificateDer<'static>>, Roots) {
         let last = issuer("same");
         let below =
             |params: CertificateParams| params.signed_by(&KeyPair::generate().unwrap(), &last).unwrap().der().clone();
@@ -255,7 +251,34 @@ mod tests {
         leaf.is_ca = IsCa::NoCa;
         chain.insert(0, below(leaf));
         chain.push(last.der().clone());
-        let roots = Roots::from_pem(issuer("same").pem().as_bytes(), "roots.pem").unwrap();
+        (chain, Roots::from_pem(issuer("same").pem().as_bytes(), "roots.pem").unwrap())
+    }
+
+    #[test]
+    fn more_certificates_than_anybody_tries_are_not_called_wrongly_signed() {
+        let others = of_one_name().0.split_off(1);
+        let middle = issuer("middle");
+        let mut leaf = params("leaf");
+        leaf.is_ca = IsCa::NoCa;
+        let leaf = leaf.signed_by(&KeyPair::generate().unwrap(), &middle).unwrap().der().clone();
+        // The trusted one has its name, and another key.
+        let roots = Roots::from_pem(issuer("middle").pem().as_bytes(), "roots.pem").unwrap();
+        let problem = |others: &[CertificateDer<'static>]| {
+            let chain = [&[leaf.clone(), middle.der().clone()], others].concat();
+            let leaf = Leaf::read(&chain[0]).unwrap();
+            judge(&chain, &leaf, &roots, &Extras::default(), leaf.not_before).problem.unwrap()
+        };
+        assert_eq!(problem(&others[96..]), Problem::UntrustedRoot { issuer: "CN=middle".into() });
+        let why = "more certificates of the same name than anybody can try".into();
+        assert_eq!(problem(&others), Problem::Invalid { why });
+    }
+
+    #[test]
+    fn however_a_chain_is_made_its_verdict_costs_a_bounded_number_of_verifications() {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let algorithms: Vec<_> = webpki::ALL_VERIFICATION_ALGS.iter().map(|one| Counting(*one, &COUNT)).collect();
+        let algorithms: Vec<_> = algorithms.iter().map(|one| one as &dyn SignatureVerificationAlgorithm).collect();
+        let (chain, roots) = of_one_name();
         let at = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
         for above in [1, 50, 95] {
             COUNT.store(0, Ordering::Relaxed);

@@ -145,6 +145,7 @@ pub(crate) fn target(port: u16) -> Target {
         server_name: Some(DnsName::parse("a.test").unwrap()),
         starttls: None,
         hello: ANY,
+        unanswered: None,
     }
 }
 

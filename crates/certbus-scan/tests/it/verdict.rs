@@ -4,7 +4,9 @@ use std::process::Command;
 
 use certbus_core::time::Timestamp;
 use certbus_scan::roots::Roots;
-use certbus_scan::verdict::{Extras, Problem, Revocation, Verdict, certificates, issuer, judge, unlinked};
+use certbus_scan::verdict::{
+    Extras, List, ListError, Problem, Revocation, Verdict, certificates, judge, signers, unlinked,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, CrlDistributionPoint,
     CustomExtension, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose,
@@ -188,6 +190,21 @@ fn crl(by: &Ca, serials: &[u64], until: i32) -> CertificateRevocationListDer<'st
     params.signed_by(by).unwrap().der().clone()
 }
 
+fn read(list: &[u8]) -> List {
+    List::read(list, usize::MAX).unwrap()
+}
+
+#[test]
+fn what_is_no_list_or_takes_too_much_memory_is_not_read() {
+    let list = crl(&World::new().root, &(0..1000).collect::<Vec<_>>(), 2027);
+    let takes = read(&list).takes();
+    assert!(takes > 100 * 1000 && takes < 300 * 1000, "{takes}");
+    assert_eq!(List::read(&list, takes - 1).unwrap_err(), ListError::TooLarge(takes));
+    for none in [&b"<html>not found</html>"[..], b"", &list[..list.len() - 1]] {
+        assert_eq!(List::read(none, usize::MAX).unwrap_err(), ListError::NoList);
+    }
+}
+
 #[test]
 fn a_certificate_is_revoked_by_the_list_of_its_issuer_and_of_no_other() {
     let world = World::new();
@@ -195,16 +212,17 @@ fn a_certificate_is_revoked_by_the_list_of_its_issuer_and_of_no_other() {
     params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec!["http://crl.test/1".into()] }];
     let chain = [signed(params, &world.middle), world.middle.der().clone()];
     assert_eq!(certbus_scan::verdict::links(&chain[0]).crls, ["http://crl.test/1"]);
-    let verdict = |crl| world.judge(&chain, "2026-01-20", &Extras { crls: vec![crl], ..Extras::default() });
-    let seen = verdict(crl(&world.middle, &[4711], 2027));
+    let verdict =
+        |crl: Vec<u8>| world.judge(&chain, "2026-01-20", &Extras { crls: vec![&read(&crl)], ..Extras::default() });
+    let seen = verdict(crl(&world.middle, &[4711], 2027).to_vec());
     assert_eq!(seen.revocation, Some(Revocation::Revoked { since: Some(day("2026-01-10")) }));
     assert_eq!((seen.trusted, seen.problems), (false, vec![Problem::Revoked]));
-    let seen = verdict(crl(&world.middle, &[4712], 2027));
+    let seen = verdict(crl(&world.middle, &[4712], 2027).to_vec());
     assert_eq!((seen.trusted, seen.revocation), (true, Some(Revocation::Good)));
     // Another CA's list, and one that is too old, say nothing.
     for silent in [crl(&world.root, &[4711], 2027), crl(&world.middle, &[], 2026)] {
         let now = "2026-03-01";
-        let seen = world.judge(&chain, now, &Extras { crls: vec![silent], ..Extras::default() });
+        let seen = world.judge(&chain, now, &Extras { crls: vec![&read(&silent)], ..Extras::default() });
         assert!(matches!(seen.revocation, Some(Revocation::Unknown { .. })) && seen.trusted, "{seen:?}");
     }
 }
@@ -339,8 +357,16 @@ fn bundles_that_openssl_makes_are_read_and_the_issuer_is_found_among_them() {
     assert_eq!(read("all.p7c"), [root.clone(), middle.clone()]);
     assert_eq!(read("all.pem"), [root.clone(), middle.clone()]);
     assert_eq!(read("root.der"), [root]);
-    assert_eq!(issuer(&signed(leaf("a.test"), &world.middle), &read("all.p7c")), Some(&middle));
-    assert_eq!(issuer(&signed(leaf("a.test"), &ca("other", None)), &read("all.p7c")), None);
+    let below = |by: &Ca| [signed(leaf("a.test"), by)];
+    assert_eq!(signers(&below(&world.middle), &read("all.p7c")), [&middle]);
+    assert!(signers(&below(&ca("other", None)), &read("all.p7c")).is_empty());
+    // Another may have the name, but not the key; the same key may have two certificates.
+    let namesake = World::new().middle.der().clone();
+    let mut again = CertificateParams::new(vec![]).unwrap();
+    again.distinguished_name.push(rcgen::DnType::CommonName, "middle");
+    let again = again.signed_by(world.middle.key(), &ca("elsewhere", None)).unwrap().der().clone();
+    let among = [namesake, middle.clone(), again.clone()];
+    assert_eq!(signers(&below(&world.middle), &among), [&middle, &again]);
     assert_eq!(certificates(b"<html>not found</html>"), []);
 }
 
@@ -365,7 +391,7 @@ fn openssl_verify_finds_the_same_fault_in_lists_that_are_old_or_forged() {
         let said = world.openssl(&chain, now, Some(&list));
         assert_eq!(said.is_some(), theirs.is_some(), "{fault:?}: {said:?}");
         assert!(said.iter().all(|said| said.contains(theirs.unwrap())), "{fault:?}: {said:?}");
-        let verdict = world.judge(&chain, now, &Extras { crls: vec![list], ..Extras::default() });
+        let verdict = world.judge(&chain, now, &Extras { crls: vec![&read(&list)], ..Extras::default() });
         match (fault, verdict.revocation.unwrap()) {
             (None, Revocation::Good) => assert!(verdict.trusted),
             (Some("revoked"), Revocation::Revoked { .. }) => assert!(!verdict.trusted),

@@ -4,6 +4,7 @@
 mod fail_on;
 mod fetch;
 mod report;
+mod room;
 mod targets;
 
 use std::io::IsTerminal;
@@ -30,8 +31,9 @@ use tokio::task::JoinSet;
 use super::exit::{Found, Mistake};
 use super::output;
 use fail_on::FailOn;
-use fetch::{Fetcher, Known};
+use fetch::Fetcher;
 use report::Report;
+use room::Room;
 use targets::Feeder;
 
 #[derive(Debug, Args)]
@@ -78,7 +80,8 @@ pub(crate) struct Scan {
     /// Fetch intermediates that are missing from where certificates say they are
     #[arg(long)]
     aia: bool,
-    /// Fetch from private addresses too [default: only if the node's own is one]
+    /// Fetch from private networks and from this machine too, never from link-local addresses or a cloud's metadata service
+    /// [default: only for a node that is there itself]
     #[arg(long)]
     fetch_private: bool,
     /// Exit with 10 if any certificate is expired, untrusted, overdue, revoked, unchecked (no list says whether it is revoked)
@@ -144,7 +147,7 @@ enum By {
 
 /// More than this are not in flight unless asked for: it is enough for any network, and 30 MB.
 const USUALLY_IN_FLIGHT: usize = 10_000;
-/// Results between the scan and the report, and those for which something is fetched. When either is slow, the scan waits.
+/// Results between the scan and the report. When that is slow, the scan waits.
 const BETWEEN: usize = 256;
 /// While results come fast, those of so long a time are taken together: to be woken for each costs as much as the rest.
 const GATHER: Duration = Duration::from_millis(4);
@@ -157,7 +160,9 @@ impl Scan {
             bail!(Mistake::new("--fail-on unchecked wants --revocation: nothing is checked without it"));
         }
         let roots = if self.raw { None } else { Some(Arc::new(self.roots()?)) };
-        let options = self.options();
+        let fetches = self.aia || self.revocation;
+        let room = Room::of(most_in_flight(), fetches);
+        let options = self.options(room.probes);
         let within = Duration::from_secs_f64(self.timeout);
         let resolver = match self.resolver {
             Some(server) => Resolver::at(server, within),
@@ -175,6 +180,7 @@ impl Scan {
             port: self.port,
             hellos: targets::hellos(self.versions, self.each_key),
             resolver: resolver.clone(),
+            look_ups: room.look_ups,
             targets: send_targets,
             failed: send_seen.clone(),
             bar: bar.clone(),
@@ -203,25 +209,21 @@ impl Scan {
 
         let began = Instant::now();
         let mut report = Report::new(self.json, self.versions, self.each_key, bar.clone());
-        let fetcher = Arc::new(Fetcher {
-            aia: self.aia,
-            revocation: self.revocation,
-            private: self.fetch_private,
-            resolver,
-            cancel: cancel.clone(),
-            known: Known::default(),
-        });
+        let fetcher = Fetcher::new(self.aia, self.revocation, self.fetch_private, resolver, cancel.clone());
+        let fetcher = Arc::new(fetcher);
         let mut fetching = JoinSet::new();
         let (mut some, mut open) = (Vec::with_capacity(BETWEEN), true);
         while open || !fetching.is_empty() {
-            let room = BETWEEN - fetching.len();
+            let most = if fetches { room.fetching - fetching.len() } else { BETWEEN };
+            let mut judged = None;
             tokio::select! {
-                count = seen.recv_many(&mut some, room), if open && room > 0 => open = count > 0,
-                Some(judged) = fetching.join_next() => {
-                    let (one, verdict) = judged.context("what was fetched could not be judged")?;
-                    self.report(&mut report, one, Some(verdict));
-                }
+                count = seen.recv_many(&mut some, most), if open && most > 0 => open = count > 0,
+                Some(one) = fetching.join_next() => judged = Some(one),
                 () = report.due() => report.print(),
+            }
+            while let Some(one) = judged.take().or_else(|| fetching.try_join_next()) {
+                let (one, verdict) = one.context("what was fetched could not be judged")?;
+                self.report(&mut report, one, Some(verdict));
             }
             bar.inc(some.len() as u64);
             for one in some.drain(..) {
@@ -275,11 +277,7 @@ impl Scan {
         Ok(())
     }
 
-    fn options(&self) -> Options {
-        let all = most_in_flight();
-        // What is fetched takes connections too.
-        let fetches = if self.aia || self.revocation { BETWEEN.min(all / 2) } else { 0 };
-        let possible = all - fetches;
+    fn options(&self, possible: usize) -> Options {
         let in_flight = match self.concurrency {
             None => possible.min(USUALLY_IN_FLIGHT),
             Some(wanted) if wanted as usize > possible => {

@@ -5,7 +5,7 @@ mod fetching;
 mod told;
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -107,6 +107,36 @@ impl Drop for Place {
             let _ = server.wait();
         }
     }
+}
+
+/// A name server on loopback, as `--resolver` takes it: every name has these addresses, and AAAA is answered with a code (RFC
+/// 1035 section 4.1.1) and nothing else.
+fn names(addresses: &[[u8; 4]], code_for_six: u8) -> String {
+    slow_names(addresses, code_for_six, Duration::ZERO)
+}
+
+fn slow_names(addresses: &[[u8; 4]], code_for_six: u8, pause: Duration) -> String {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let server = socket.local_addr().unwrap().to_string();
+    let record = |address: &[u8; 4]| [&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4][..], address].concat();
+    let records: Vec<_> = addresses.iter().map(record).collect();
+    std::thread::spawn(move || {
+        let mut asked = [0; 512];
+        while let Ok((count, who)) = socket.recv_from(&mut asked) {
+            // The name ends with an empty label, and type and class follow.
+            let end = 12 + asked[12..count].iter().position(|byte| *byte == 0).unwrap() + 5;
+            let four = asked[end - 4..end - 2] == [0, 1];
+            let (code, records) = if four { (0, &records[..]) } else { (code_for_six, &[][..]) };
+            let header = [&asked[..2], &[0x81, 0x80 | code, 0, 1, 0, records.len() as u8, 0, 0, 0, 0]].concat();
+            let answer = [&header, &asked[12..end], &records.concat()].concat();
+            let socket = socket.try_clone().unwrap();
+            std::thread::spawn(move || {
+                std::thread::sleep(pause);
+                socket.send_to(&answer, who).unwrap();
+            });
+        }
+    });
+    server
 }
 
 fn told(code: i32, output: Output) -> (String, String) {
@@ -272,6 +302,33 @@ fn few_file_descriptors_make_a_scan_slower_and_lose_nothing() {
     assert!(told.contains("not listed: 270 addresses"), "{told}");
     let found = seen.iter().filter(|line| line.seen.result.is_ok()).count();
     assert_eq!((seen.len(), refused, found), (300, 270, 30), "{out}");
+}
+
+#[test]
+fn look_ups_of_names_and_of_servers_of_lists_fit_into_few_file_descriptors() {
+    let mut place = Place::new();
+    let names = slow_names(&[[127, 0, 0, 1]], 0, Duration::from_millis(500));
+    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut targets: Vec<_> = (0..40).map(|number| format!("n{number}.test:{closed}")).collect();
+    for number in 0..12 {
+        place.openssl(&format!(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {number}.key -out {number}.pem \
+             -subj /CN=a.test -addext crlDistributionPoints=URI:http://l{number}.test:{closed}/list"
+        ));
+        targets.insert(0, format!("127.0.0.1:{}", place.serve(&number.to_string(), "")));
+    }
+    // What is left is full of probes all the time.
+    targets.extend(vec![silent.local_addr().unwrap().to_string(); 300]);
+    std::fs::write(place.path("targets.txt"), targets.join("\n")).unwrap();
+    let mut command = Command::new("sh");
+    let scan =
+        "ulimit -n 224; exec \"$0\" scan @targets.txt --json --revocation --per-host 0 --timeout 3 --resolver $1";
+    command.args(["-c", scan, env!("CARGO_BIN_EXE_certbus"), &names]).current_dir(place.folder.path());
+    command.env("HOME", place.path("home")).env_remove("CERTBUS_CONFIG").env_remove("CERTBUS_DATA");
+    let (out, _) = told(0, command.output().unwrap());
+    let refused = lines(&out).iter().filter(|line| line.seen.result == Err(Failure::Refused)).count();
+    assert_eq!((refused, out.matches("/list: Connection refused").count()), (40, 12), "{out}");
 }
 
 #[test]

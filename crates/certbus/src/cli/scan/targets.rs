@@ -13,7 +13,7 @@ use certbus_core::name::DnsName;
 use certbus_scan::failure::Failure;
 use certbus_scan::observation::Observation;
 use certbus_scan::offer::{Hello, Keys, Version};
-use certbus_scan::resolve::Resolver;
+use certbus_scan::resolve::{Nodes, Resolver};
 use certbus_scan::spec::{Hosts, Spec};
 use certbus_scan::starttls::Starttls;
 use certbus_scan::{Feed, Target};
@@ -36,9 +36,6 @@ enum Source {
 const LONGEST_LINE: u64 = 64 * 1024;
 /// Lines that are read ahead.
 const LINES: usize = 256;
-
-/// Names looked up at a time.
-const LOOK_UPS: usize = 128;
 
 impl Lines {
     /// Opens what the arguments name: files are missed at once, not in the middle.
@@ -120,10 +117,21 @@ pub(super) struct Feeder {
     pub(super) port: u16,
     pub(super) hellos: Vec<Hello>,
     pub(super) resolver: Result<Resolver, Failure>,
+    /// Names looked up at a time.
+    pub(super) look_ups: usize,
     pub(super) targets: Feed,
     pub(super) failed: Sender<Observation>,
     pub(super) bar: ProgressBar,
     pub(super) cancel: Arc<AtomicBool>,
+}
+
+/// What is known of whom a node belongs to.
+#[derive(Clone, Copy)]
+struct Host<'a> {
+    written: &'a Arc<str>,
+    name: Option<&'a DnsName>,
+    /// Which of A and AAAA was not answered, and why.
+    unanswered: &'a Option<Arc<str>>,
 }
 
 impl Feeder {
@@ -154,7 +162,7 @@ impl Feeder {
     async fn spec(&self, spec: Spec, look_ups: &mut JoinSet<()>) {
         self.bar.inc_length(spec.count() * self.hellos.len() as u64);
         let Hosts::Name(name) = &spec.hosts else { return self.addresses(&spec).await };
-        while look_ups.len() >= LOOK_UPS {
+        while look_ups.len() >= self.look_ups {
             if until_cancelled(&self.cancel, look_ups.join_next()).await.is_none() {
                 return;
             }
@@ -170,11 +178,15 @@ impl Feeder {
             Err(failure) => Err(failure),
         };
         match nodes {
-            Ok(nodes) => {
-                let more = (nodes.len() as u64 - 1) * spec.count() * self.hellos.len() as u64;
+            Ok(Nodes { addresses, unanswered }) => {
+                if let Some(why) = &unanswered {
+                    self.bar.suspend(|| output::remark(output::plain(&format!("{name}: nodes may be missing: {why}"))));
+                }
+                let more = (addresses.len() as u64 - 1) * spec.count() * self.hellos.len() as u64;
                 self.bar.inc_length(more);
-                for node in nodes {
-                    self.node(spec, name.as_str().into(), Some(name), node).await;
+                let (host, unanswered) = (name.as_str().into(), unanswered.map(Into::into));
+                for address in addresses {
+                    self.node(spec, Host { written: &host, name: Some(name), unanswered: &unanswered }, address).await;
                 }
             }
             Err(failure) => {
@@ -192,18 +204,19 @@ impl Feeder {
 
     async fn addresses(&self, spec: &Spec) {
         for address in spec.hosts.addresses() {
-            self.node(spec, address.to_string().into(), None, address).await;
+            let host = Host { written: &address.to_string().into(), name: None, unanswered: &None };
+            self.node(spec, host, address).await;
             if self.cancel.load(Ordering::Relaxed) {
                 return;
             }
         }
     }
 
-    async fn node(&self, spec: &Spec, host: Arc<str>, name: Option<&DnsName>, address: IpAddr) {
+    async fn node(&self, spec: &Spec, host: Host<'_>, address: IpAddr) {
         for port in spec.each_port(self.usual_port()) {
             for hello in &self.hellos {
                 let server_name = match &self.sni {
-                    None => name.cloned(),
+                    None => host.name.cloned(),
                     Some(Sni::Nothing) => None,
                     Some(Sni::Name(name)) => Some(name.clone()),
                 };
@@ -212,8 +225,16 @@ impl Feeder {
                     Some(Before::Nothing) => None,
                     Some(Before::Protocol(protocol)) => Some(protocol),
                 });
-                let target = Target { host: host.clone(), address, port, server_name, starttls, hello: *hello };
-                self.send(target).await;
+                self.send(Target {
+                    host: host.written.clone(),
+                    address,
+                    port,
+                    server_name,
+                    starttls,
+                    hello: *hello,
+                    unanswered: host.unanswered.clone(),
+                })
+                .await;
             }
         }
     }

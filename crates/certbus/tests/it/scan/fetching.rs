@@ -2,14 +2,14 @@
 //! certificate may not lead.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Place;
+use super::{Place, names};
 
 #[test]
 fn missing_intermediates_and_revocation_lists_are_fetched_only_when_asked_for() {
@@ -54,9 +54,12 @@ fn lists_are_fetched_side_by_side_and_each_address_once() {
     let web = Web::slow(place.folder.path(), Duration::from_millis(1500));
     let ca = Ca::new(&place);
     ca.list("root");
+    ca.sign("other", "root", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n");
+    ca.list("other");
     let mut targets = Vec::new();
     for number in 0..8 {
-        std::fs::copy(place.path("root.crl"), place.path(&format!("{number}.crl"))).unwrap();
+        // Another CA's, which says nothing.
+        std::fs::copy(place.path("other.crl"), place.path(&format!("{number}.crl"))).unwrap();
         let (name, url) = (format!("leaf{number}"), web.url());
         ca.sign(&name, "root", &format!("crlDistributionPoints=URI:{url}/{number}.crl,URI:{url}/root.crl\n"));
         targets.push(format!("127.0.0.1:{}", place.serve(&name, "")));
@@ -119,24 +122,134 @@ fn a_server_of_lists_that_never_answers_ends_no_scan_late() {
     assert!(table.contains("no answer within 10s") && table.contains("no answer within 20s"), "{table}");
 }
 
+#[test]
+fn a_list_that_says_nothing_hides_none_that_does_and_after_that_nobody_is_asked() {
+    let mut place = Place::new();
+    let (web, ca) = (Web::start(place.folder.path()), Ca::new(&place));
+    ca.list_until("root", "-crl_lastupdate 20200101000000Z -crl_nextupdate 20200201000000Z");
+    std::fs::rename(place.path("root.crl"), place.path("old.crl")).unwrap();
+    ca.list("root");
+    std::fs::write(place.path("none.crl"), "<html>").unwrap();
+    let url = web.url();
+    let named = ["none", "old", "root", "missing"].map(|name| format!("URI:{url}/{name}.crl")).join(",");
+    ca.sign("leaf", "root", &format!("crlDistributionPoints={named}\n"));
+    let target = format!("127.0.0.1:{}", place.serve("leaf", ""));
+    let seen = place.json(0, &[&target, "--roots", "root.pem", "--revocation"]);
+    let verdict = serde_json::to_value(seen[0].verdict.as_ref().unwrap()).unwrap();
+    assert_eq!(verdict["revocation"]["status"], "good", "{verdict}");
+    assert_eq!(verdict["unfetched"], serde_json::json!([format!("{url}/none.crl: no revocation list is there")]));
+    assert_eq!(web.asked(), 3);
+}
+
+#[test]
+fn many_results_are_not_kept_waiting_by_what_is_fetched() {
+    let mut place = Place::new();
+    let (web, ca) = (Web::start(place.folder.path()), Ca::new(&place));
+    ca.list("root");
+    ca.sign("leaf", "root", &format!("crlDistributionPoints=URI:{}/root.crl\n", web.url()));
+    let targets = format!("127.0.0.1:{}\n", place.serve("leaf", "")).repeat(2000);
+    std::fs::write(place.path("targets.txt"), targets).unwrap();
+    let began = Instant::now();
+    place.scan(0, &["@targets.txt", "--roots", "root.pem", "--fail-on", "unchecked,failed", "--revocation", "--json"]);
+    // One a turn they would take 4 ms each, and more.
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+    assert_eq!(web.asked(), 1);
+}
+
+#[test]
+fn a_large_list_is_read_once_for_all_certificates_that_name_it() {
+    let mut place = Place::new();
+    let (web, ca) = (Web::start(place.folder.path()), Ca::new(&place));
+    let revoked = |number| format!("R\t400101000000Z\t200101000000Z\t{:08X}\tunknown\t/CN=x\n", number);
+    std::fs::write(place.path("index.txt"), (0x1000_0000..0x1000_0000 + 60_000).map(revoked).collect::<String>())
+        .unwrap();
+    ca.list("root");
+    ca.sign("leaf", "root", &format!("crlDistributionPoints=URI:{}/root.crl\n", web.url()));
+    let target = format!("127.0.0.1:{}", place.serve("leaf", ""));
+    // Seconds of the processor.
+    let spent = |times: usize| {
+        std::fs::write(place.path("targets.txt"), format!("{target}\n").repeat(times)).unwrap();
+        let mut shell = Command::new("sh");
+        let scan =
+            "\"$0\" scan @targets.txt --json --roots root.pem --revocation --fail-on unchecked >seen.json && times";
+        shell.args(["-c", scan, env!("CARGO_BIN_EXE_certbus")]).current_dir(place.folder.path());
+        shell.env("HOME", place.path("home")).env_remove("CERTBUS_CONFIG").env_remove("CERTBUS_DATA");
+        let (out, _) = super::told(0, shell.output().unwrap());
+        // The second line is of what the shell ran: `0m1.25s 0m0.10s`.
+        let user = out.lines().nth(1).unwrap().split(['m', 's']).nth(1).unwrap().to_owned();
+        user.parse::<f64>().unwrap()
+    };
+    let (once, often) = (spent(1), spent(30));
+    assert!(often < 4.0 * once, "{once} s for one, {often} s for thirty");
+}
+
+#[test]
+fn a_server_of_lists_whose_first_address_is_dead_is_asked_at_the_next() {
+    let mut place = Place::new();
+    let (web, ca) = (Web::at([127, 0, 0, 3], place.folder.path(), Duration::ZERO), Ca::new(&place));
+    // Whoever connects there waits: nobody accepts, and nobody else fits in.
+    let dead = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 2], web.port));
+    dead.bind(&address.into()).unwrap();
+    dead.listen(0).unwrap();
+    let waits = || TcpStream::connect_timeout(&address, Duration::from_millis(300));
+    let _fill: Vec<_> = (0..3).map(|_| waits()).collect();
+    assert!(waits().is_err());
+    let names = names(&[[127, 0, 0, 2], [127, 0, 0, 3]], 0);
+    ca.list("root");
+    ca.sign("leaf", "root", &format!("crlDistributionPoints=URI:http://lists.test:{}/root.crl\n", web.port));
+    let target = format!("127.0.0.1:{}", place.serve("leaf", ""));
+    let began = Instant::now();
+    let arguments = [&*target, "--roots", "root.pem", "--revocation", "--resolver", &names, "--fail-on", "unchecked"];
+    place.scan(0, &arguments);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn the_way_to_a_root_is_found_among_certificates_of_the_same_name() {
+    let mut place = Place::new();
+    let (web, ca) = (Web::start(place.folder.path()), Ca::new(&place));
+    let url = web.url();
+    let is_ca = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n";
+    let led = |paths: &[&str]| {
+        let paths: Vec<_> = paths.iter().map(|path| format!("caIssuers;URI:{url}/{path}")).collect();
+        format!("authorityInfoAccess={}\n", paths.join(","))
+    };
+    ca.sign("middle", "root", is_ca);
+    // Of the same name as the one that signed, and with other keys: the first of a bundle, and all of one.
+    for (name, kept) in [("lower", "namesake"), ("lower", "stranger")] {
+        ca.sign(name, "root", &format!("{is_ca}{}", led(&["nowhere"])));
+        std::fs::rename(place.path(&format!("{name}.pem")), place.path(&format!("{kept}.pem"))).unwrap();
+    }
+    ca.sign("lower", "middle", &format!("{is_ca}{}", led(&["middle.der"])));
+    ca.sign("leaf", "lower", &led(&["strangers", "bundle"]));
+    place.openssl("x509 -in middle.pem -outform DER -out middle.der");
+    place.openssl("crl2pkcs7 -nocrl -certfile stranger.pem -outform DER -out strangers");
+    place.openssl("crl2pkcs7 -nocrl -certfile namesake.pem -certfile lower.pem -outform DER -out bundle");
+    let target = format!("127.0.0.1:{}", place.serve("leaf", ""));
+    let seen = place.json(0, &[&target, "--roots", "root.pem", "--aia"]);
+    let verdict = serde_json::to_value(seen[0].verdict.as_ref().unwrap()).unwrap();
+    assert_eq!(verdict["problems"][0]["mends"], true, "{verdict}");
+}
+
 /// In a network namespace of its own, where this machine has a private address beside loopback.
 #[test]
 fn a_node_leads_to_no_address_of_this_machine_unless_allowed() {
     let place = Place::new();
     let ca = Ca::new(&place);
     ca.list("root");
-    ca.sign(
-        "leaf",
-        "root",
-        "crlDistributionPoints=URI:http://127.0.0.1:8080/root.crl,URI:http://localhost:8080/root.crl\n",
-    );
+    let named = ["169.254.169.254:8080", "127.0.0.1:25", "127.0.0.1:8080", "localhost:8080"];
+    let named = named.map(|server| format!("URI:http://{server}/root.crl")).join(",");
+    ca.sign("leaf", "root", &format!("crlDistributionPoints={named}\n"));
     let script = format!(
-        "ip link set lo up && ip addr add 10.9.9.9/32 dev lo
+        "ip link set lo up && ip addr add 10.9.9.9/32 dev lo && ip addr add 169.254.169.254/32 dev lo
         python3 -m http.server 8080 --bind 127.0.0.1 >web.log 2>asked.log & web=$!
+        python3 -m http.server 8080 --bind 169.254.169.254 >web.log 2>never.log & metadata=$!
+        python3 -m http.server 25 --bind 127.0.0.1 >web.log 2>>never.log & mail=$!
         openssl s_server -quiet -accept 10.9.9.9:4433 -cert leaf.pem -key leaf.key & tls=$!
-        for wait in $(seq 100); do ss -ltn | grep -q 8080 && ss -ltn | grep -q 4433 && break; sleep 0.1; done
+        for wait in $(seq 100); do [ $(ss -ltn | grep -cE ':(8080|25|4433) ') = 4 ] && break; sleep 0.1; done
         scan() {{ {} scan 10.9.9.9:4433 --roots root.pem --revocation \"$@\"; }}
-        scan; cp asked.log before.log; scan --fetch-private; kill $web $tls",
+        scan; cp asked.log before.log; scan --fetch-private; kill $web $metadata $mail $tls",
         env!("CARGO_BIN_EXE_certbus")
     );
     let mut command = Command::new("unshare");
@@ -153,6 +266,12 @@ fn a_node_leads_to_no_address_of_this_machine_unless_allowed() {
     assert!(allowed.contains("trusted") && !allowed.contains("unchecked"), "{out}{err}");
     assert_eq!(std::fs::read_to_string(place.path("before.log")).unwrap(), "", "it was asked");
     assert!(std::fs::read_to_string(place.path("asked.log")).unwrap().contains("GET /root.crl"));
+    assert!(
+        allowed.contains("169.254.169.254 is a link-local address or a cloud's own, which are never asked"),
+        "{out}"
+    );
+    assert!(allowed.contains("port 25: only port 80 and those from 1024 on are asked"), "{out}");
+    assert_eq!(std::fs::read_to_string(place.path("never.log")).unwrap(), "", "it was asked");
 }
 
 /// A root in the folder of a place, and what it and those below it sign.
@@ -184,7 +303,11 @@ impl Ca {
 
     /// Its list, as `NAME.crl`.
     fn list(&self, name: &str) {
-        self.openssl(&format!("ca -config ca.cnf -gencrl -cert {name}.pem -keyfile {name}.key -out crl.pem"));
+        self.list_until(name, "");
+    }
+
+    fn list_until(&self, name: &str, dates: &str) {
+        self.openssl(&format!("ca -config ca.cnf -gencrl {dates} -cert {name}.pem -keyfile {name}.key -out crl.pem"));
         self.openssl(&format!("crl -in crl.pem -outform DER -out {name}.crl"));
     }
 
@@ -208,7 +331,11 @@ impl Web {
     }
 
     fn slow(folder: &Path, pause: Duration) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::at([127, 0, 0, 1], folder, pause)
+    }
+
+    fn at(address: [u8; 4], folder: &Path, pause: Duration) -> Self {
+        let listener = TcpListener::bind(SocketAddr::from((address, 0))).unwrap();
         let web = Self { port: listener.local_addr().unwrap().port(), asked: Arc::default() };
         let (folder, asked) = (folder.to_owned(), web.asked.clone());
         std::thread::spawn(move || {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use certbus_scan::failure::Failure;
 use certbus_scan::starttls::Starttls;
 
-use super::{Place, told};
+use super::{Place, names, told};
 
 /// A certificate as rcgen makes it, and its key, in the files of a name.
 fn write(place: &Place, name: &str, params: rcgen::CertificateParams) {
@@ -58,6 +58,28 @@ fn what_a_certificate_says_moves_no_terminal() {
         assert!(!out.chars().chain(err.chars()).any(moves), "{out:?}{err:?}");
     }
 }
+
+#[test]
+fn nodes_that_nobody_could_tell_are_told_once_with_the_name_and_fail_no_scan() {
+    let mut place = Place::new();
+    place.self_signed("a", 90, "rsa:2048");
+    let target = format!("a.test:{}", place.serve("a", ""));
+    let said = |code_for_six| {
+        let names = names(&[[127, 0, 0, 1]], code_for_six);
+        place.scan(0, &[&target, "--resolver", &names, "--roots", "a.pem", "--fail-on", "failed,untrusted", "--json"])
+    };
+    let (out, err) = said(SERVER_FAILURE);
+    assert_eq!(err.matches("a.test: nodes may be missing: AAAA: ").count(), 1, "{err}");
+    let seen = super::lines(&out);
+    assert!(seen[0].seen.unanswered.as_ref().unwrap().starts_with("AAAA: "), "{out}");
+    assert!(out.contains(r#""unanswered":"AAAA: "#) && seen.len() == 1, "{out}");
+    // Most names have no AAAA.
+    let (out, err) = said(0);
+    assert!(!err.contains("missing") && !out.contains("unanswered"), "{out}{err}");
+}
+
+/// RFC 1035 section 4.1.1.
+const SERVER_FAILURE: u8 = 2;
 
 #[test]
 fn each_key_says_which_was_not_seen() {

@@ -2,6 +2,7 @@
 //! checked, and no redirect.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use certbus_core::name::DnsName;
@@ -15,6 +16,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use super::reach::is_open;
+
+/// Connections that are tried at a time, each this long after the one before: a dead address keeps nobody.
+pub(crate) const MOST_CONNECTIONS: usize = 4;
+const STAGGER: Duration = Duration::from_millis(300);
+
 /// Gets what stands at an address, and gives it to `take` part by part.
 pub(super) async fn get(
     url: &str,
@@ -26,6 +33,7 @@ pub(super) async fn get(
     ensure!(url.scheme_str() == Some("http"), "only http:// is fetched");
     let host = url.host().context("a URL without a host")?;
     let port = url.port_u16().unwrap_or(80);
+    ensure!(is_open(port), "port {port}: only port 80 and those from 1024 on are asked");
     let stream = connect(&nodes(host, resolver).await?, port, refuse).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // Ended with this function, however that ends.
@@ -48,21 +56,31 @@ async fn nodes(host: &str, resolver: &Result<Resolver, Failure>) -> Result<Vec<I
     let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     match (literal, resolver) {
         (Ok(address), _) => Ok(vec![address]),
-        (Err(_), Ok(resolver)) => Ok(resolver.nodes(&DnsName::parse(host)?).await?),
+        (Err(_), Ok(resolver)) => Ok(resolver.nodes(&DnsName::parse(host)?).await?.addresses),
         (Err(_), Err(failure)) => Err(failure.clone().into()),
     }
 }
 
 /// Connects to the first that answers, of those that may be asked.
 async fn connect(nodes: &[IpAddr], port: u16, refuse: impl Fn(IpAddr) -> Option<String>) -> Result<TcpStream> {
-    let mut failed = None;
+    let (mut failed, mut attempts) = (None, JoinSet::new());
     for node in nodes {
         match refuse(*node) {
             Some(why) => failed = failed.or(Some(anyhow::anyhow!(why))),
-            None => match TcpStream::connect(SocketAddr::new(*node, port)).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failed = Some(error.into()),
-            },
+            None if attempts.len() == MOST_CONNECTIONS => break,
+            None => {
+                let (node, turn) = (SocketAddr::new(*node, port), STAGGER * attempts.len() as u32);
+                attempts.spawn(async move {
+                    tokio::time::sleep(turn).await;
+                    TcpStream::connect(node).await
+                });
+            }
+        }
+    }
+    while let Some(attempt) = attempts.join_next().await {
+        match attempt? {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = Some(error.into()),
         }
     }
     bail!(failed.unwrap_or_else(|| anyhow::anyhow!("the name has no address")))
