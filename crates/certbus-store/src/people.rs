@@ -103,6 +103,37 @@ impl Store {
         self.commit(write).await
     }
 
+    /// Lets a person in with a password.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`] if there is one of that name, [`StoreError::Unavailable`].
+    pub async fn add_person(
+        &self,
+        name: &str,
+        role: Role,
+        password: &str,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut write = self.begin().await?;
+        let fault = |e: sqlx::Error| self.fault(&e);
+        let added = sqlx::query(
+            "INSERT INTO person (name, role, password, added_at) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO NOTHING",
+        )
+        .bind(name)
+        .bind(role.as_str())
+        .bind(password)
+        .bind(now.millis())
+        .execute(&mut *write)
+        .await
+        .map_err(fault)?;
+        if added.rows_affected() == 0 {
+            return Err(StoreError::Taken { what: format!("a user `{name}`") });
+        }
+        note(&mut write, actor, now, ["user add", name, role.as_str()]).await.map_err(fault)?;
+        self.commit(write).await
+    }
+
     /// Whom a link is for, if it is still good.
     ///
     /// # Errors

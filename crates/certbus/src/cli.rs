@@ -20,6 +20,8 @@ mod scan;
 mod serve;
 mod stream;
 mod task;
+mod token;
+mod user;
 mod worker;
 
 use std::path::PathBuf;
@@ -107,6 +109,12 @@ enum Command {
     /// Work that waits, is under way, or was given up.
     #[command(subcommand)]
     Task(task::TaskCommand),
+    /// Who may log in to the web.
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// What programs show when they use the API.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// The audit trail: who changed what, when, from where.
     Audit(audit::Audit),
     /// An HTTPS server that serves managed certificates: a model for your own.
@@ -145,6 +153,8 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Worker(worker) => worker.run(&settings()?).await,
         Command::Scheduler(scheduler) => scheduler.run(&settings()?).await,
         Command::Task(command) => command.run(&settings()?).await,
+        Command::User(command) => command.run(&settings()?).await,
+        Command::Token(command) => command.run(&settings()?).await,
         Command::Audit(audit) => audit.run(&settings()?).await,
         Command::ExampleServer(server) => server.run(&settings()?).await,
         Command::Completions { shell } => {

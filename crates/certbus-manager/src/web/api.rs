@@ -1,8 +1,136 @@
 //! The API, version 1: what the pages show and do, for programs. Its description is at `/api/v1/openapi.json`.
 
-use super::routes::Route;
+mod certificates;
+mod endpoints;
+mod input;
+mod managed;
+mod upkeep;
+
+use axum::Json;
+use axum::http::Method;
+use certbus_core::access::Role;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi, ToSchema};
+
+use super::routes::{Access, Route, route};
+
+/// A problem (RFC 9457).
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "it describes what `Fault` writes")]
+pub(crate) struct Problem {
+    /// Always `about:blank`: the title says what it is.
+    r#type: String,
+    /// In few words.
+    title: String,
+    /// The status of the response.
+    status: u16,
+    /// What exactly, and what would be right.
+    detail: String,
+    /// Each field that is wrong.
+    errors: Vec<WrongField>,
+}
+
+/// A field that is wrong.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "it describes what `Fault` writes")]
+pub(crate) struct WrongField {
+    /// Which.
+    field: String,
+    /// What would be right.
+    why: String,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "CertBus",
+        description = "Certificates: issued, distributed, observed. Times are RFC 3339 in UTC. Lists are read page by page: give \
+                       `next` of one as `after` of the following. Errors are problem documents (RFC 9457)."
+    ),
+    paths(
+        endpoints::list, endpoints::add, endpoints::show, endpoints::edit, endpoints::remove, endpoints::poll,
+        endpoints::timeline, endpoints::changes, certificates::show, certificates::pem, managed::list, managed::create,
+        managed::show, managed::renew, managed::remove, managed::story, upkeep::glance, upkeep::changes, upkeep::tasks,
+        upkeep::retry, upkeep::audit, upkeep::users, upkeep::tokens,
+    ),
+    components(schemas(Problem, WrongField)),
+    modifiers(&Bearer),
+    security(("token" = []))
+)]
+struct Description;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        description.components.get_or_insert_default().add_security_scheme("token", scheme);
+    }
+}
+
+async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+    Json(Description::openapi())
+}
 
 /// Its lines of the table.
 pub(super) fn table() -> Vec<Route> {
-    Vec::new()
+    const GET: Method = Method::GET;
+    const POST: Method = Method::POST;
+    const VIEWER: Access = Access::Role(Role::Viewer);
+    const OPERATOR: Access = Access::Role(Role::Operator);
+    const ADMIN: Access = Access::Role(Role::Admin);
+    vec![
+        route(GET, "/api/v1/openapi.json", Access::Open, openapi),
+        route(GET, "/api/v1/glance", VIEWER, upkeep::glance),
+        route(GET, "/api/v1/changes", VIEWER, upkeep::changes),
+        route(GET, "/api/v1/endpoints", VIEWER, endpoints::list),
+        route(POST, "/api/v1/endpoints", OPERATOR, endpoints::add),
+        route(GET, "/api/v1/endpoints/{id}", VIEWER, endpoints::show),
+        route(Method::PATCH, "/api/v1/endpoints/{id}", OPERATOR, endpoints::edit),
+        route(Method::DELETE, "/api/v1/endpoints/{id}", OPERATOR, endpoints::remove),
+        route(POST, "/api/v1/endpoints/{id}/poll", OPERATOR, endpoints::poll),
+        route(GET, "/api/v1/endpoints/{id}/timeline", VIEWER, endpoints::timeline),
+        route(GET, "/api/v1/endpoints/{id}/changes", VIEWER, endpoints::changes),
+        route(GET, "/api/v1/certificates/{fingerprint}", VIEWER, certificates::show),
+        route(GET, "/api/v1/certificates/{fingerprint}/pem", VIEWER, certificates::pem),
+        route(GET, "/api/v1/managed", VIEWER, managed::list),
+        route(POST, "/api/v1/managed", OPERATOR, managed::create),
+        route(GET, "/api/v1/managed/{id}", VIEWER, managed::show),
+        route(Method::DELETE, "/api/v1/managed/{id}", OPERATOR, managed::remove),
+        route(POST, "/api/v1/managed/{id}/renew", OPERATOR, managed::renew),
+        route(GET, "/api/v1/managed/{id}/story", VIEWER, managed::story),
+        route(GET, "/api/v1/tasks", VIEWER, upkeep::tasks),
+        route(POST, "/api/v1/tasks/{id}/retry", OPERATOR, upkeep::retry),
+        route(GET, "/api/v1/audit", ADMIN, upkeep::audit),
+        route(GET, "/api/v1/users", ADMIN, upkeep::users),
+        route(GET, "/api/v1/tokens", ADMIN, upkeep::tokens),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn what_is_answered_is_described_and_nothing_else() {
+        let described: BTreeSet<String> = Description::openapi()
+            .paths
+            .paths
+            .iter()
+            .flat_map(|(path, item)| {
+                let methods =
+                    [("GET", &item.get), ("POST", &item.post), ("PATCH", &item.patch), ("DELETE", &item.delete)];
+                let there = methods.into_iter().filter(|(_, operation)| operation.is_some());
+                there.map(|(method, _)| format!("{method} {path}")).collect::<Vec<_>>()
+            })
+            .collect();
+        let answered: BTreeSet<String> = table()
+            .iter()
+            .map(|route| format!("{} {}", route.method, route.path))
+            .filter(|line| !line.ends_with("openapi.json"))
+            .collect();
+        assert_eq!(described, answered);
+    }
 }

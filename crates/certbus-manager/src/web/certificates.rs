@@ -45,7 +45,7 @@ struct Place {
     last: When,
 }
 
-async fn kept(face: &Face, fingerprint: &str) -> Result<(Fingerprint, Kept), Fault> {
+pub(super) async fn kept(face: &Face, fingerprint: &str) -> Result<(Fingerprint, Kept), Fault> {
     let parsed: Result<Fingerprint, _> = fingerprint.to_lowercase().parse();
     let fingerprint = parsed.map_err(|error| Fault::missing(error.to_string()))?;
     let kept = face.store.certificate(fingerprint).await?;

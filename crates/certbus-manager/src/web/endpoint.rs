@@ -232,7 +232,7 @@ fn differing(stored: &Stored, typed: &Typed) -> String {
 }
 
 /// Tasks that poll these endpoints, from wherever they are polled.
-pub(super) async fn poll_task(face: &Face, ids: &[i64], now: Timestamp) -> Result<Vec<NewTask>, Fault> {
+pub(super) async fn poll_task(face: &Face, ids: &[i64]) -> Result<Vec<NewTask>, Fault> {
     let mut by_site: std::collections::BTreeMap<String, Vec<i64>> = std::collections::BTreeMap::new();
     for id in ids {
         let Some(stored) = face.store.endpoint(*id).await? else { continue };
@@ -245,7 +245,6 @@ pub(super) async fn poll_task(face: &Face, ids: &[i64], now: Timestamp) -> Resul
         let body = serde_json::to_string(&PollTask { endpoints }).unwrap_or_default();
         NewTask { lane: lane(&site), key, body }
     };
-    let _ = now;
     Ok(by_site.into_iter().map(task).collect())
 }
 
@@ -260,7 +259,7 @@ pub(super) async fn poll(
         return Err(Fault::bad(format!("{} is paused; resume it first", stored.endpoint.name)));
     }
     let now = clock::now();
-    let tasks = poll_task(&face, &[id], now).await?;
+    let tasks = poll_task(&face, &[id]).await?;
     face.store.add(&tasks, now).await?;
     face.store.note(&asker.actor(), now, ["endpoint poll", &stored.endpoint.key.to_string(), ""]).await?;
     if headers.contains_key("hx-request") {
@@ -277,6 +276,7 @@ pub(super) async fn events(
     State(face): State<Face>,
     Path(id): Path<i64>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Fault> {
+    stored(&face, id).await?;
     let before = last_asked(&face, id).await?;
     let stream = async_stream::stream! {
         let (mut before, end) = (before, tokio::time::Instant::now() + WATCHED);

@@ -531,7 +531,7 @@ pub(super) async fn bulk(
     let some = |count: usize| if count == 1 { "1 endpoint".to_owned() } else { format!("{count} endpoints") };
     let said = match what {
         "poll" => {
-            let tasks = poll_task(&face, &ids, now).await?;
+            let tasks = poll_task(&face, &ids).await?;
             face.store.add(&tasks, now).await?;
             format!("{} will be polled now.", some(ids.len()))
         }

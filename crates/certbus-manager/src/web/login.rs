@@ -67,6 +67,7 @@ pub(super) async fn login(
     let subjects = [mine.as_str(), from.as_str()];
     if let Some(until) = face.store.knock_wait(&subjects, now).await? {
         let seconds = until.since(now).as_secs().max(1);
+        tracing::warn!(name, from, seconds, "a login is not looked at: too many failed");
         let what = format!("too many logins failed; the next is looked at in {seconds} s");
         let fault = Fault::new(StatusCode::TOO_MANY_REQUESTS, "wait a little", what);
         return Err(Fault { retry_after: Some(seconds), ..fault });

@@ -13,6 +13,7 @@ use certbus_core::endpoint::FieldError;
 use certbus_core::event::CertificateRequested;
 use certbus_core::id::CertificateId;
 use certbus_core::name::{DnsName, NameSet};
+use certbus_core::spec::UnknownWord;
 use certbus_core::time::Timestamp;
 use certbus_store::tasks::TaskQueue;
 use serde::Deserialize;
@@ -101,7 +102,7 @@ fn row(one: &Managed, now: Timestamp) -> ManagedRow {
 }
 
 /// Who writes to the log.
-fn manager<'a>(face: &'a Face, asker: &Asker) -> Result<&'a Manager, Fault> {
+pub(super) fn manager<'a>(face: &'a Face, asker: &Asker) -> Result<&'a Manager, Fault> {
     let Some(manager) = &face.manager else {
         return Err(Fault::missing("this server has no manager's identity, so it knows no managed certificates"));
     };
@@ -162,54 +163,58 @@ pub(super) async fn create(
     Extension(asker): Extension<Asker>,
     Form(typed): Form<Typed>,
 ) -> Result<Response, Fault> {
-    let manager = manager(&face, &asker)?;
-    let wanted = match wanted(&typed) {
+    let names = typed.names.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty());
+    let wanted = match wanted(names, &typed.challenge, &typed.key_type) {
         Ok(wanted) => wanted,
         Err(errors) => {
             let frame = Frame::new("Order a certificate", "managed", &asker);
             return page::refused(&FormPage { frame, typed, errors });
         }
     };
-    let (id, new) = manager.request(&wanted).await?;
+    let (id, new) = order(&face, &asker, &wanted).await?;
     let said =
         if new { "It is ordered; whatever the CA says is told here." } else { "There is one for these names already." };
+    page::go(&format!("/managed/{id}"), said)
+}
+
+/// Writes what is wanted, if there is none for these names. True if it is new.
+pub(super) async fn order(
+    face: &Face,
+    asker: &Asker,
+    wanted: &CertificateRequested,
+) -> Result<(CertificateId, bool), Fault> {
+    let (id, new) = manager(face, asker)?.request(wanted).await?;
     if new {
         let names = NameSet::new(&wanted.names).to_string();
         face.store.note(&asker.actor(), clock::now(), ["cert mk", &id.to_string(), &names]).await?;
     }
-    page::go(&format!("/managed/{id}"), said)
+    Ok((id, new))
 }
 
-/// What a form asks for; each field with what is wrong with it.
-fn wanted(typed: &Typed) -> Result<CertificateRequested, Vec<FieldError>> {
-    let mut errors = Vec::new();
-    let mut names = Vec::new();
-    for word in typed.names.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty()) {
+/// What is asked for; each field with what is wrong with it.
+pub(super) fn wanted<'a>(
+    words: impl Iterator<Item = &'a str>,
+    challenge: &str,
+    key_type: &str,
+) -> Result<CertificateRequested, Vec<FieldError>> {
+    let (mut errors, mut names) = (Vec::new(), Vec::new());
+    let mut wrong = |field: &'static str, why: String| errors.push(FieldError { field, why });
+    for word in words {
         match DnsName::parse(word) {
             Ok(name) => names.push(name),
-            Err(error) => errors.push(FieldError { field: "names", why: error.to_string() }),
+            Err(error) => wrong("names", error.to_string()),
         }
     }
+    let usual = if names.iter().any(DnsName::is_wildcard) { "dns-01" } else { "http-01" };
+    let challenge = if challenge.is_empty() { usual } else { challenge }.parse();
+    let challenge = challenge.map_err(|why: UnknownWord| wrong("challenge", why.to_string()));
+    let key_type = if key_type.is_empty() { "p256" } else { key_type }.parse();
+    let key_type = key_type.map_err(|why: UnknownWord| wrong("key_type", why.to_string()));
     if names.is_empty() && errors.is_empty() {
         errors.push(FieldError { field: "names", why: "write at least one name, such as www.example.com".into() });
     }
-    let usual = if names.iter().any(DnsName::is_wildcard) { "dns-01" } else { "http-01" };
-    let challenge = match if typed.challenge.is_empty() { usual } else { &typed.challenge }.parse() {
-        Ok(challenge) => Some(challenge),
-        Err(why) => {
-            errors.push(FieldError { field: "challenge", why: format!("{why}") });
-            None
-        }
-    };
-    let key_type = match if typed.key_type.is_empty() { "p256" } else { &typed.key_type }.parse() {
-        Ok(key) => Some(key),
-        Err(why) => {
-            errors.push(FieldError { field: "key_type", why: format!("{why}") });
-            None
-        }
-    };
     match (challenge, key_type, errors.is_empty()) {
-        (Some(challenge), Some(key_type), true) => Ok(CertificateRequested {
+        (Ok(challenge), Ok(key_type), true) => Ok(CertificateRequested {
             certificate: clock::certificate_id(),
             names: NameSet::new(&names).names(),
             key_type,
@@ -219,6 +224,32 @@ fn wanted(typed: &Typed) -> Result<CertificateRequested, Vec<FieldError>> {
         }),
         _ => Err(errors),
     }
+}
+
+/// One that is wanted, as it is now.
+pub(super) async fn one(face: &Face, asker: &Asker, text: &str) -> Result<(CertificateId, Managed), Fault> {
+    let id = text.parse().map_err(|error: certbus_core::id::IdError| Fault::missing(error.to_string()))?;
+    let view = manager(face, asker)?.view().await?;
+    let request = view.work.request(id);
+    let request = request.ok_or_else(|| Fault::missing(format!("there is no managed certificate {id}")))?;
+    Ok((id, Managed::of(&view, request, clock::now())))
+}
+
+/// Asks for a renewal.
+pub(super) async fn ask_to_renew(face: &Face, asker: &Asker, id: &str) -> Result<CertificateId, Fault> {
+    let (id, _) = one(face, asker, id).await?;
+    let tenant = &manager(face, asker)?.tenant().name;
+    face.store.add(&[wishes::renewal(tenant, id)], clock::now()).await?;
+    face.store.note(&asker.actor(), clock::now(), ["cert renew", &id.to_string(), ""]).await?;
+    Ok(id)
+}
+
+/// Ends a managed certificate.
+pub(super) async fn end(face: &Face, asker: &Asker, id: &str) -> Result<CertificateId, Fault> {
+    let (id, _) = one(face, asker, id).await?;
+    manager(face, asker)?.remove(id).await?;
+    face.store.note(&asker.actor(), clock::now(), ["cert rm", &id.to_string(), ""]).await?;
+    Ok(id)
 }
 
 #[derive(Template)]
@@ -250,12 +281,7 @@ pub(super) async fn show(
 ) -> Result<Response, Fault> {
     let now = clock::now();
     let manager = manager(&face, &asker)?;
-    let id = id_of(&id)?;
-    let found = {
-        let view = manager.view().await?;
-        let request = view.work.request(id).ok_or_else(|| unknown(id))?;
-        Managed::of(&view, request, now)
-    };
+    let (id, found) = one(&face, &asker, &id).await?;
     let settings = manager.settings().await?;
     let served = face.store.served_at(&manager.tenant().name, id).await?;
     let story = manager.story(id).await?;
@@ -284,26 +310,12 @@ pub(super) async fn show(
     page::show(&page, &page.frame)
 }
 
-fn id_of(text: &str) -> Result<CertificateId, Fault> {
-    text.parse().map_err(|error: certbus_core::id::IdError| Fault::missing(error.to_string()))
-}
-
-fn unknown(id: CertificateId) -> Fault {
-    Fault::missing(format!("there is no managed certificate {id}"))
-}
-
 pub(super) async fn renew(
     State(face): State<Face>,
     Extension(asker): Extension<Asker>,
     Path(id): Path<String>,
 ) -> Result<Response, Fault> {
-    let manager = manager(&face, &asker)?;
-    let id = id_of(&id)?;
-    if manager.view().await?.work.request(id).is_none() {
-        return Err(unknown(id));
-    }
-    face.store.add(&[wishes::renewal(&manager.tenant().name, id)], clock::now()).await?;
-    face.store.note(&asker.actor(), clock::now(), ["cert renew", &id.to_string(), ""]).await?;
+    let id = ask_to_renew(&face, &asker, &id).await?;
     page::go(
         &format!("/managed/{id}"),
         "A renewal is asked for. Whatever the CA says is told here; load the page again.",
@@ -315,9 +327,6 @@ pub(super) async fn remove(
     Extension(asker): Extension<Asker>,
     Path(id): Path<String>,
 ) -> Result<Response, Fault> {
-    let manager = manager(&face, &asker)?;
-    let id = id_of(&id)?;
-    manager.remove(id).await?;
-    face.store.note(&asker.actor(), clock::now(), ["cert rm", &id.to_string(), ""]).await?;
+    let id = end(&face, &asker, &id).await?;
     page::go("/managed", &format!("{id} is renewed and served no longer."))
 }

@@ -40,7 +40,7 @@ pub struct Route {
     answer: MethodRouter<Face>,
 }
 
-fn route<H, T>(method: Method, path: &'static str, access: Access, handler: H) -> Route
+pub(super) fn route<H, T>(method: Method, path: &'static str, access: Access, handler: H) -> Route
 where
     H: Handler<T, Face>,
     T: 'static,
@@ -108,15 +108,6 @@ pub fn table() -> Vec<Route> {
     ];
     table.extend(api::table());
     table
-}
-
-/// Lines of the API, for [`api::table`].
-pub(super) fn api_route<H, T>(method: Method, path: &'static str, least: Role, handler: H) -> Route
-where
-    H: Handler<T, Face>,
-    T: 'static,
-{
-    route(method, path, Access::Role(least), handler)
 }
 
 /// The table as a router; each line behind its gate.

@@ -60,9 +60,14 @@ pub(super) async fn retry(
     Extension(asker): Extension<Asker>,
     Path(id): Path<i64>,
 ) -> Result<Response, Fault> {
+    revive(&face, &asker, id).await?;
+    page::go("/tasks", &format!("Task {id} is tried again."))
+}
+
+/// Has a task tried again that was given up.
+pub(super) async fn revive(face: &Face, asker: &Asker, id: i64) -> Result<(), Fault> {
     if !face.store.revive(id, clock::now()).await? {
         return Err(Fault::missing(format!("no task that was given up has number {id}")));
     }
-    face.store.note(&asker.actor(), clock::now(), ["task retry", &id.to_string(), ""]).await?;
-    page::go("/tasks", &format!("Task {id} is tried again."))
+    Ok(face.store.note(&asker.actor(), clock::now(), ["task retry", &id.to_string(), ""]).await?)
 }

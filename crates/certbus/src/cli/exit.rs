@@ -81,7 +81,12 @@ fn code(error: &anyhow::Error) -> u8 {
         }
         match cause.downcast_ref::<StoreError>() {
             Some(StoreError::NotFound { .. }) => return 3,
-            Some(StoreError::Duplicate { .. } | StoreError::Changed { .. }) => return 2,
+            Some(
+                StoreError::Duplicate { .. }
+                | StoreError::Changed { .. }
+                | StoreError::Taken { .. }
+                | StoreError::LastAdmin { .. },
+            ) => return 2,
             _ => {}
         }
         match cause.downcast_ref::<ManageError>() {

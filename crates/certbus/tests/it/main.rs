@@ -40,3 +40,5 @@ mod s3;
 mod scan;
 #[cfg(test)]
 mod shop;
+#[cfg(test)]
+mod web;

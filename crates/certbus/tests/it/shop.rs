@@ -60,6 +60,7 @@ impl Shop {
             .env("CERTBUS_CONFIG", self.path("certbus.toml"))
             .env("CERTBUS_DATA", self.data())
             .env("HOME", self.folder.path())
+            .env("CERTBUS_WEB_LISTEN", "127.0.0.1:0")
             .env_remove("RUST_LOG")
             .stdin(Stdio::null());
         command
