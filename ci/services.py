@@ -23,6 +23,8 @@ The command finds them by environment variables:
     CERTBUS_TEST_KNOT                ADDRESS:PORT; authoritative for knot.test
     CERTBUS_TEST_KNOT_KEY            NAME:SECRET (hmac-sha256) for updates of knot.test
     CERTBUS_TEST_MOTO                URL of an S3 and Route 53 (moto), which take any credentials
+    CERTBUS_CHROMIUM, CERTBUS_NODE_MODULES  a browser, and a folder with playwright-core and axe-core
+    CERTBUS_TEST_SCHEMATHESIS        the program
     CERTBUS_TEST_COUNTERPARTIES      file: one line for each, `counterparty NAME VERSION`
 
 In zone http.test every name has the address 127.0.0.1, except below nowhere.http.test. In alias.test,
@@ -211,6 +213,21 @@ zone:
         self.counterparty("moto", version([str(python), "-c", "import moto; print(moto.__version__)"], 0))
         self.environment["CERTBUS_TEST_MOTO"] = f"http://127.0.0.1:{port}"
 
+    # What looks at the web: a browser and a tester of APIs.
+    def web(self, cache: Path):
+        chromium, modules = self.program("chromium"), cache / "web" / "node_modules"
+        tester = cache / "schemathesis" / "bin" / "st"
+        for place in (modules / "axe-core" / "axe.min.js", tester):
+            if not place.exists():
+                raise Failed(f"{place} is not there; run ci/install-counterparties")
+        self.counterparty("Chromium", version([chromium, "--version"], 1))
+        axe = json.loads((modules / "axe-core" / "package.json").read_text())["version"]
+        self.counterparty("axe", axe)
+        self.counterparty("schemathesis", version([str(tester), "--version"], -1))
+        self.environment["CERTBUS_CHROMIUM"] = chromium
+        self.environment["CERTBUS_NODE_MODULES"] = str(modules)
+        self.environment["CERTBUS_TEST_SCHEMATHESIS"] = str(tester)
+
     # Pebble ships no certificate for its own API.
     def api_certificate(self):
         openssl = self.program("openssl")
@@ -264,6 +281,7 @@ zone:
         knot_port = self.knot()
         bind_port = self.bind(knot_port)
         self.moto(self.cache)
+        self.web(self.cache)
         api = self.api_certificate()
         # Authorizations are used again by half by default; tests want every challenge to be met.
         no_reuse = {"PEBBLE_AUTHZREUSE": "0", "PEBBLE_WFE_NONCEREJECT": "0"}

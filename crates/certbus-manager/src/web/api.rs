@@ -9,6 +9,8 @@ mod upkeep;
 use axum::Json;
 use axum::http::Method;
 use certbus_core::access::Role;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{Schema, SchemaType, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 
@@ -53,7 +55,7 @@ pub(crate) struct WrongField {
         managed::show, managed::renew, managed::remove, managed::story, upkeep::glance, upkeep::changes, upkeep::tasks,
         upkeep::retry, upkeep::audit, upkeep::users, upkeep::tokens,
     ),
-    components(schemas(Problem, WrongField)),
+    components(schemas(Problem, WrongField, endpoints::StateWord)),
     modifiers(&Bearer),
     security(("token" = []))
 )]
@@ -63,8 +65,18 @@ struct Bearer;
 
 impl Modify for Bearer {
     fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        let components = description.components.get_or_insert_default();
         let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        description.components.get_or_insert_default().add_security_scheme("token", scheme);
+        components.add_security_scheme("token", scheme);
+        // A new endpoint is one that says its host.
+        if let Some(RefOr::T(Schema::Object(one))) = components.schemas.get("EndpointIn") {
+            let mut new = one.clone();
+            new.required.push("host".into());
+            if let Some(RefOr::T(Schema::Object(host))) = new.properties.get_mut("host") {
+                host.schema_type = SchemaType::Type(Type::String);
+            }
+            components.schemas.insert("EndpointNew".into(), RefOr::T(Schema::Object(new)));
+        }
     }
 }
 

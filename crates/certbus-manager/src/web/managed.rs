@@ -28,6 +28,9 @@ use crate::managed::Managed;
 use crate::manager::Manager;
 use crate::wishes;
 
+/// Public CAs take no more.
+const MOST_NAMES: usize = 100;
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Managed certificates in a few numbers.
@@ -210,6 +213,10 @@ pub(super) fn wanted<'a>(
     let challenge = challenge.map_err(|why: UnknownWord| wrong("challenge", why.to_string()));
     let key_type = if key_type.is_empty() { "p256" } else { key_type }.parse();
     let key_type = key_type.map_err(|why: UnknownWord| wrong("key_type", why.to_string()));
+    if names.len() > MOST_NAMES {
+        let why = format!("these are {}, and a CA takes {MOST_NAMES} at most; order several", names.len());
+        errors.push(FieldError { field: "names", why });
+    }
     if names.is_empty() && errors.is_empty() {
         errors.push(FieldError { field: "names", why: "write at least one name, such as www.example.com".into() });
     }

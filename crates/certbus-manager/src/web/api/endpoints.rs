@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Problem;
-use super::input::{Id, Input, Params};
+use super::input::{Id, Input, Params, whole};
 use crate::clock;
 use crate::web::Face;
 use crate::web::asker::Asker;
@@ -121,20 +121,27 @@ impl From<Listed> for EndpointOut {
 #[serde(deny_unknown_fields)]
 pub(crate) struct EndpointIn {
     /// `[PROTOCOL://]HOST[:PORT]`, or the host alone.
-    #[schema(example = "www.example.com", min_length = 1, max_length = 300)]
+    #[schema(example = "www.example.com")]
     host: Option<String>,
     #[schema(minimum = 1, maximum = 65535)]
+    #[serde(default, deserialize_with = "whole")]
     port: Option<u16>,
+    /// A DNS name; empty: the host's.
+    #[schema(example = "shop.example.com")]
     sni: Option<String>,
+    /// smtp, lmtp, imap, pop3, ftp, ldap, postgres, mysql, xmpp, xmpp-server, nntp or sieve; empty or `none`: TLS from the
+    /// begin; left out: as the port is usually spoken.
     starttls: Option<String>,
     name: Option<String>,
     tags: Option<Vec<String>>,
     owner: Option<String>,
+    #[schema(min_items = 1)]
     sites: Option<Vec<String>>,
     active: Option<bool>,
     /// `10m`, `1h`; empty: as often as usual.
     interval: Option<String>,
     /// Of a change: which edit it follows, as it was read. Left out, it is made whatever came between.
+    #[serde(default, deserialize_with = "whole")]
     revision: Option<i64>,
 }
 
@@ -239,7 +246,8 @@ async fn stored(face: &Face, id: i64) -> Result<Stored, Fault> {
 }
 
 /// Watches an endpoint.
-#[utoipa::path(post, path = "/api/v1/endpoints", tag = "endpoints", request_body = EndpointIn, responses(
+#[utoipa::path(post, path = "/api/v1/endpoints", tag = "endpoints",
+    request_body(content = ref("#/components/schemas/EndpointNew")), responses(
     (status = 201, body = EndpointOut), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn add(
     State(face): State<Face>,

@@ -4,7 +4,8 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
 
 use crate::web::fault::Fault;
 
@@ -51,4 +52,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
         let Path(text) = read;
         text.parse().map(Self).map_err(|_| Fault::missing(format!("`{text}` is no number of anything")))
     }
+}
+
+/// A whole number, also as `443.0`: to JSON Schema that is one too.
+pub(crate) fn whole<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
+    let exact = |number: f64| (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64);
+    let whole = number.as_i64().or_else(|| exact(number.as_f64()?)).and_then(|number| T::try_from(number).ok());
+    whole.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is not such a whole number")))
 }

@@ -66,9 +66,11 @@ pub(crate) struct ManagedIn {
     names: Vec<String>,
     /// `http-01` or `dns-01`; left out: as the names allow.
     #[serde(default)]
+    #[schema(pattern = "^(http-01|dns-01)?$")]
     challenge: String,
     /// `p256` (usual), `p384`, `rsa2048`, `rsa3072` or `rsa4096`.
     #[serde(default)]
+    #[schema(pattern = "^(p256|p384|rsa2048|rsa3072|rsa4096)?$")]
     key_type: String,
 }
 
