@@ -10,6 +10,7 @@ use certbus_core::endpoint::{USUAL_SITE, Word};
 use certbus_manager::LocalSolvers;
 use certbus_manager::issuing::{ISSUING_KEYS, without_values};
 use serde::Deserialize;
+use tokio::net::TcpListener;
 
 use crate::cli::exit::Mistake;
 
@@ -93,6 +94,18 @@ pub(crate) struct Web {
     pub(crate) proxies: Vec<std::net::IpAddr>,
     /// What people type to come here, without a slash at its end.
     pub(crate) url: String,
+}
+
+impl Web {
+    /// Listens. Returns what people type, too: port 0 is any that is free.
+    pub(crate) async fn open(&self) -> std::io::Result<(TcpListener, String)> {
+        let listener = TcpListener::bind(self.listen).await?;
+        let url = match listener.local_addr() {
+            Ok(address) if self.listen.port() == 0 => self.url.replace(&self.listen.to_string(), &address.to_string()),
+            _ => self.url.clone(),
+        };
+        Ok((listener, url))
+    }
 }
 
 /// Settings with every default filled in.

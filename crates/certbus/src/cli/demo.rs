@@ -25,11 +25,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
 
 use super::audit::actor;
-use super::{example_server, init, output};
-use crate::settings::{Overrides, Settings};
+use super::{example_server, init, output, serve};
+use crate::settings::{Overrides, Settings, Web};
 use crate::wire;
 
 const NAME: &str = "shop.example";
@@ -97,7 +98,7 @@ impl Demo {
             }),
         );
 
-        let manager = wire::manager(&settings).await?;
+        let manager = Arc::new(wire::manager(&settings).await?);
         let roots_file = folder.join("roots.pem");
         set_up_ca(&manager, &roots_file).await?;
         story.tell(
@@ -162,17 +163,33 @@ impl Demo {
             serde_json::json!({ "endpoint": watch.endpoint, "fingerprint": watch.served().await?, "change": change }),
         );
 
+        let (stop, stopped) = watch::channel(false);
+        let web = settings.web(Some(SocketAddr::from(([127, 0, 0, 1], 0))))?;
+        let (url, link, serving) = show(&settings, &web, manager.clone(), watch.store.clone(), stopped.clone()).await?;
+        story.tell(
+            "web",
+            &format!("the dashboard is at {url}; log in, once and within the hour, by {url}{link}"),
+            serde_json::json!({ "url": url, "login": format!("{url}{link}") }),
+        );
+
         self.without_a_log(&story, &settings, &client, &roots_file, second).await?;
         if self.once {
             server.abort();
+            let _ = stop.send(true);
+            serving.await??;
             story.tell("done", "every step was checked by a TLS handshake", serde_json::json!({}));
             return Ok(());
         }
         if !self.json {
             print_next(&settings, address, &roots_file, self.folder.is_some());
         }
-        example_server::until_ended().await;
+        tokio::select! {
+            () = serve::work(&settings, manager, watch.store.clone(), stopped) => {}
+            () = example_server::until_ended() => {}
+        }
         server.abort();
+        let _ = stop.send(true);
+        serving.await??;
         Ok(())
     }
 
@@ -207,6 +224,31 @@ impl Demo {
         );
         Ok(())
     }
+}
+
+/// Serves the web in the background; returns where, and by which link to log in. That it answers is checked.
+async fn show(
+    settings: &Settings,
+    web: &Web,
+    manager: Arc<Manager>,
+    store: Store,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(String, String, JoinHandle<std::io::Result<()>>)> {
+    let (listener, url) = web.open().await?;
+    let address = listener.local_addr()?;
+    let link = certbus_manager::web::first_login(&store).await?.context("somebody can log in already")?;
+    let ended = async move {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    let serving = tokio::spawn(serve::face(settings, web, manager, store).serve(listener, ended));
+    let mut asked = TcpStream::connect(address).await?;
+    asked.write_all(format!("GET {link} HTTP/1.0\r\nhost: {address}\r\n\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    asked.read_to_string(&mut answer).await?;
+    if !answer.starts_with("HTTP/1.0 200") && !answer.starts_with("HTTP/1.1 200") {
+        bail!("the web answers {}", answer.lines().next().unwrap_or_default());
+    }
+    Ok((url, link, serving))
 }
 
 /// The demo's own server, watched.

@@ -15,7 +15,6 @@ use certbus_manager::web::{Face, Parts};
 use certbus_manager::{Manager, Tenant, wishes};
 use certbus_store::Store;
 use clap::Args;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::audit::process;
@@ -98,6 +97,14 @@ async fn watch_all(settings: &Settings, web: &Web, manager: Arc<Manager>, mut st
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
     };
+    tokio::join!(
+        work(settings, manager.clone(), store.clone(), stopped.clone()),
+        show(settings, web, manager, store, stopped)
+    );
+}
+
+/// Polls, learns what is issued, and does what people ask for, until it is stopped.
+pub(super) async fn work(settings: &Settings, manager: Arc<Manager>, store: Store, stopped: watch::Receiver<bool>) {
     let told = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
@@ -111,23 +118,15 @@ async fn watch_all(settings: &Settings, web: &Web, manager: Arc<Manager>, mut st
             }
         },
         wishes::run(manager.clone(), settings.solvers(), store.clone(), told(stopped.clone())),
-        show(settings, web, manager.clone(), store.clone(), stopped.clone()),
     );
 }
 
 /// Serves the web until it is stopped. A port that is taken keeps nothing from being renewed: it is tried again.
 async fn show(settings: &Settings, web: &Web, manager: Arc<Manager>, store: Store, mut stopped: watch::Receiver<bool>) {
-    let face = Face::new(Parts {
-        store: store.clone(),
-        manager: Some(manager),
-        site: settings.site().to_owned(),
-        secure: web.secure,
-        proxies: web.proxies.clone(),
-    });
     let mut said = String::new();
-    let listener = loop {
-        match TcpListener::bind(web.listen).await {
-            Ok(listener) => break listener,
+    let (listener, url) = loop {
+        match web.open().await {
+            Ok(opened) => break opened,
             Err(error) if error.to_string() == said => {}
             Err(error) => {
                 said = error.to_string();
@@ -139,11 +138,6 @@ async fn show(settings: &Settings, web: &Web, manager: Arc<Manager>, store: Stor
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
     };
-    let url = match listener.local_addr() {
-        // Port 0 is any that is free.
-        Ok(address) if web.listen.port() == 0 => web.url.replace(&web.listen.to_string(), &address.to_string()),
-        _ => web.url.clone(),
-    };
     match certbus_manager::web::first_login(&store).await {
         Ok(None) => output::line(format!("the web is at {url}")),
         Ok(Some(link)) => output::line(format!("the web is at {url}; the first login, good for an hour: {url}{link}")),
@@ -152,9 +146,20 @@ async fn show(settings: &Settings, web: &Web, manager: Arc<Manager>, store: Stor
     let ended = async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    if let Err(error) = face.serve(listener, ended).await {
+    if let Err(error) = face(settings, web, manager, store).serve(listener, ended).await {
         tracing::error!("the web is served no longer: {error}");
     }
+}
+
+/// The web of a manager and an inventory.
+pub(super) fn face(settings: &Settings, web: &Web, manager: Arc<Manager>, store: Store) -> Face {
+    Face::new(Parts {
+        store,
+        manager: Some(manager),
+        site: settings.site().to_owned(),
+        secure: web.secure,
+        proxies: web.proxies.clone(),
+    })
 }
 
 /// The same, what is due now, once. Returns how many polls that were.

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use crate::shop::{Running, Shop, curl, openssl};
+use crate::web::PASSWORD;
+use crate::web::http::Web;
 
 #[test]
 fn demo_once_checks_itself_and_leaves_nothing_behind() {
@@ -15,7 +17,10 @@ fn demo_once_checks_itself_and_leaves_nothing_behind() {
     let steps: Vec<serde_json::Value> =
         String::from_utf8(output.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     let names: Vec<&str> = steps.iter().map(|s| s["step"].as_str().unwrap()).collect();
-    assert_eq!(names, ["init", "ca", "issued", "serving", "observed", "renewed", "replaced", "restarted", "done"]);
+    assert_eq!(
+        names,
+        ["init", "ca", "issued", "serving", "observed", "renewed", "replaced", "web", "restarted", "done"]
+    );
     let print = |step: usize| steps[step]["fingerprint"].as_str().unwrap();
     assert_eq!(print(3), print(4), "what is served is observed");
     assert_ne!(print(4), print(5));
@@ -36,6 +41,18 @@ fn openssl_and_curl_see_what_the_demo_says_it_serves() {
         let step: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
         match step["step"].as_str().unwrap() {
             "serving" => serving = step,
+            // The renewal it made is on the endpoint's timeline.
+            "web" => {
+                let login = step["login"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
+                let (place, link) = login.split_once('/').unwrap();
+                let web = Web::at(place);
+                let fields = [("password", PASSWORD), ("again", PASSWORD)];
+                let session = web.with_cookie(&web.form(&format!("/{link}"), &fields).cookie());
+                let page = session.get("/endpoints/1").body;
+                assert!(page.contains("renewed") && page.contains("served by its only node"), "{page}");
+                let dashboard = session.get("/").body;
+                assert!(dashboard.contains("headline good"), "{dashboard}");
+            }
             "restarted" => break,
             "renewed" => {
                 let address = serving["address"].as_str().unwrap();
