@@ -121,5 +121,8 @@ pub(crate) struct When {
 
 /// See [`When`].
 pub(crate) fn when(at: Timestamp, now: Timestamp) -> When {
-    When { away: at.away(now), exact: at.to_string() }
+    // `2026-11-22 02:11:55 UTC`: nobody reads the milliseconds.
+    let exact = at.to_string();
+    let exact = exact.split('.').next().unwrap_or_default().replace('T', " ");
+    When { away: at.away(now), exact: format!("{exact} UTC") }
 }

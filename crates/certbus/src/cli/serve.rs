@@ -33,7 +33,7 @@ pub(crate) struct Serve {
     #[arg(long)]
     once: bool,
     /// Where the web is served [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS:PORT", env = "CERTBUS_WEB_LISTEN", conflicts_with = "once")]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "CERTBUS_WEB_LISTEN")]
     listen: Option<SocketAddr>,
 }
 
