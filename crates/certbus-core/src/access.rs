@@ -50,15 +50,18 @@ pub const SESSION_IDLE: Duration = Duration::from_secs(86_400);
 /// And after this long in any case.
 pub const SESSION_LASTS: Duration = Duration::from_secs(7 * 86_400);
 
-/// So many failed logins cost nothing.
-const FREE: u32 = 3;
+/// So many failed logins of one person from one address cost nothing.
+pub const FREE_OF_ONE: u32 = 3;
+
+/// And so many from one address, whoever: many people may share it.
+pub const FREE_OF_ALL: u32 = 50;
 
 /// Nobody waits longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 
-/// How long after the last of so many failed logins in a row the next attempt is looked at.
-pub fn wait_after(failures: u32) -> Duration {
-    match failures.checked_sub(FREE) {
+/// How long after the last of so many failed logins in a row the next attempt is looked at, where `free` of them cost nothing.
+pub fn wait_after(failures: u32, free: u32) -> Duration {
+    match failures.checked_sub(free) {
         None => Duration::ZERO,
         Some(more) => Duration::from_secs(1 << more.min(16)).min(LONGEST_WAIT),
     }
@@ -165,9 +168,9 @@ mod tests {
 
     #[test]
     fn who_guesses_waits_longer_each_time_and_who_mistypes_does_not() {
-        let waits: Vec<u64> = (0..8).map(|failures| wait_after(failures).as_secs()).collect();
+        let waits: Vec<u64> = (0..8).map(|failures| wait_after(failures, FREE_OF_ONE).as_secs()).collect();
         assert_eq!(waits, [0, 0, 0, 1, 2, 4, 8, 16]);
-        assert_eq!(wait_after(u32::MAX), LONGEST_WAIT);
+        assert_eq!(wait_after(u32::MAX, FREE_OF_ALL), LONGEST_WAIT);
     }
 
     #[test]

@@ -10,7 +10,11 @@
       var said = document.getElementById("poll-said");
       if (said) said.textContent = "polled just now";
     });
-    source.addEventListener("over", function () { source.close(); });
+    source.addEventListener("over", function () {
+      source.close();
+      if (!document.hidden) return watch(place);
+      document.addEventListener("visibilitychange", function () { watch(place); }, { once: true });
+    });
     window.addEventListener("pagehide", function () { source.close(); });
   }
 
@@ -30,6 +34,16 @@
       });
     });
   });
+
+  // A page that is not answered any more says so: what is old is not green.
+  function stale() {
+    var headline = document.querySelector(".headline");
+    if (!headline) return;
+    headline.className = "headline warn";
+    headline.querySelector("h1").textContent = "No answer from the server: what follows may be old";
+  }
+  document.addEventListener("htmx:sendError", stale);
+  document.addEventListener("htmx:responseError", stale);
 
   document.addEventListener("submit", function (event) {
     var asked = event.submitter && event.submitter.dataset.sure;

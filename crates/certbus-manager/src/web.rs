@@ -27,7 +27,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -40,8 +39,11 @@ use tower_http::compression::CompressionLayer;
 use crate::clock;
 use crate::manager::Manager;
 
-/// The largest body that is read: an import of some 100,000 lines.
-const LARGEST_BODY: usize = 16 * 1024 * 1024;
+/// The largest body that is read.
+const LARGEST_BODY: usize = 64 * 1024;
+
+/// But of an import: some 100,000 lines.
+const LARGEST_IMPORT: usize = 16 * 1024 * 1024;
 
 /// Requests that are under way when it is told to stop are given this long.
 const ENDING: Duration = Duration::from_secs(5);
@@ -76,6 +78,15 @@ pub struct Parts {
     pub secure: bool,
     /// Proxies that say from where a request comes.
     pub proxies: Vec<std::net::IpAddr>,
+    /// What people type to come here, without a slash at its end.
+    pub url: String,
+}
+
+impl Parts {
+    /// Of whose managed certificates this is.
+    fn tenant(&self) -> Option<&str> {
+        self.manager.as_ref().map(|manager| manager.tenant().name.as_str())
+    }
 }
 
 impl std::ops::Deref for Face {
@@ -93,10 +104,7 @@ impl Face {
 
     /// Everything that is answered.
     pub fn router(&self) -> Router {
-        routes::router(self)
-            .layer(DefaultBodyLimit::max(LARGEST_BODY))
-            .layer(middleware::from_fn(with_headers))
-            .layer(CompressionLayer::new())
+        routes::router(self).layer(middleware::from_fn(with_headers)).layer(CompressionLayer::new())
     }
 
     /// Answers until `stop`.

@@ -69,7 +69,7 @@ impl Store {
         let (today, week) = (now.plus(Duration::from_secs(86_400)), now.plus(Duration::from_secs(7 * 86_400)));
         let mut counts = Vec::new();
         for condition in [
-            "expires_at <= ?1 OR overdue_at <= ?1 OR failing_since IS NOT NULL OR serves IN ('older-version', 'another')",
+            "(expires_at <= ?1 OR overdue_at <= ?1 OR failing_since IS NOT NULL OR serves IN ('older-version', 'another'))",
             "expires_at <= ?1",
             "overdue_at <= ?1",
             "failing_since IS NOT NULL AND ?1",
@@ -79,7 +79,8 @@ impl Store {
             "overdue_at > ?1 AND overdue_at <= ?2",
             "overdue_at > ?1 AND overdue_at <= ?3",
         ] {
-            let statement = format!("SELECT count(*) FROM (SELECT 1 FROM endpoint WHERE {condition} LIMIT {COUNTED})");
+            let statement =
+                format!("SELECT count(*) FROM (SELECT 1 FROM endpoint WHERE {condition} AND active LIMIT {COUNTED})");
             let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
                 .bind(now.millis())
                 .bind(today.millis())
@@ -112,6 +113,15 @@ impl Store {
             late += some;
             behind = [behind, first].into_iter().flatten().min();
         }
+        // A poll that was asked for is made by a worker of its site, if there is one.
+        let asked: Option<i64> = sqlx::query_scalar(
+            "SELECT min(added_at) FROM task WHERE lane >= 'poll/' AND lane < 'poll0' AND dead_at IS NULL AND added_at < ?",
+        )
+        .bind(now.minus(LATE).millis())
+        .fetch_one(&mut *read)
+        .await
+        .map_err(fault)?;
+        behind = [behind, asked].into_iter().flatten().min();
         let polled: Option<i64> = sqlx::query_scalar("SELECT at FROM moment WHERE what = 'polled'")
             .fetch_optional(&mut *read)
             .await
@@ -148,6 +158,10 @@ impl Store {
         for state in [State::Expired, State::Failing, State::OlderVersion, State::Another, State::Overdue] {
             let query = Query { state: Some(state), limit, ..within.clone() };
             for row in self.endpoints(&query, now).await?.rows {
+                // Nobody looks at what is paused.
+                if !row.stored.endpoint.active {
+                    continue;
+                }
                 if !found.iter().any(|other| other.stored.id == row.stored.id) {
                     found.push(row);
                 }
@@ -177,6 +191,22 @@ pub struct Affected {
 }
 
 impl Store {
+    /// How many managed certificates no endpoint is known for, counted so far as [`COUNTED`].
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn never_seen(&self, tenant: &str) -> Result<i64, StoreError> {
+        sqlx::query_scalar(
+            "SELECT count(*) FROM (SELECT 1 FROM managed m WHERE m.tenant = ? AND NOT EXISTS
+                 (SELECT 1 FROM endpoint e WHERE e.managed = m.tenant || '/' || m.id AND e.certificate IS NOT NULL) LIMIT ?)",
+        )
+        .bind(tenant)
+        .bind(COUNTED)
+        .fetch_one(self.readers())
+        .await
+        .map_err(|e| self.fault(&e))
+    }
+
     /// See [`Affected`], for each of these endpoints.
     ///
     /// # Errors

@@ -204,6 +204,10 @@ impl Store {
         if set.execute(&mut *write).await.map_err(fault)?.rows_affected() == 0 {
             return Err(no_person(name));
         }
+        for scope in Scope::ALL.iter().filter(|scope| scope.role() > Some(role)) {
+            let gone = sqlx::query("DELETE FROM bearer WHERE made_by = ? AND scope = ?");
+            gone.bind(name).bind(scope.as_str()).execute(&mut *write).await.map_err(fault)?;
+        }
         note(&mut write, actor, now, ["user edit", name, role.as_str()]).await.map_err(fault)?;
         self.commit(write).await
     }
@@ -216,6 +220,15 @@ impl Store {
         let mut write = self.begin().await?;
         let fault = |e: sqlx::Error| self.fault(&e);
         self.others_rule(&mut write, name).await?;
+        // What he made for programs would let him in again.
+        let tokens: Vec<String> = sqlx::query_scalar("DELETE FROM bearer WHERE made_by = ? RETURNING name")
+            .bind(name)
+            .fetch_all(&mut *write)
+            .await
+            .map_err(fault)?;
+        for token in tokens {
+            note(&mut write, actor, now, ["token rm", &token, "with who made it"]).await.map_err(fault)?;
+        }
         for statement in ["DELETE FROM session WHERE person = ?", "DELETE FROM invitation WHERE person = ?"] {
             sqlx::query(statement).bind(name).execute(&mut *write).await.map_err(fault)?;
         }
@@ -348,28 +361,13 @@ impl Store {
         self.changes_one(gone).await.map(drop)
     }
 
-    /// Until when no login of any of these subjects is looked at; None: it is looked at now.
+    /// Counts an attempt to log in as a failed one before anybody looks at it, so that many at once are no more than one after
+    /// another; [`Store::logged_in`] takes it back. `subjects`: what is tried, each with how many failures cost nothing. Returns
+    /// until when none is looked at; None: this one is.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn knock_wait(&self, subjects: &[&str], now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let mut until = None;
-        for subject in subjects {
-            let row: Option<(u32, i64)> = sqlx::query_as("SELECT failures, last_at FROM knock WHERE subject = ?")
-                .bind(subject)
-                .fetch_optional(self.readers())
-                .await
-                .map_err(|e| self.fault(&e))?;
-            until = until.max(row.map(|(failures, last)| Timestamp::from_millis(last).plus(wait_after(failures))));
-        }
-        Ok(until.filter(|until| *until > now))
-    }
-
-    /// Notes a failed login of these subjects.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn knocked(&self, subjects: &[&str], actor: &Actor, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn knock(&self, subjects: &[(&str, u32)], now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let mut write = self.begin().await?;
         let done = async {
             // What is long ago is forgiven.
@@ -377,7 +375,19 @@ impl Store {
                 .bind(now.minus(SESSION_IDLE).millis())
                 .execute(&mut *write)
                 .await?;
-            for subject in subjects {
+            let mut until = None;
+            for (subject, free) in subjects {
+                let row: Option<(u32, i64)> = sqlx::query_as("SELECT failures, last_at FROM knock WHERE subject = ?")
+                    .bind(subject)
+                    .fetch_optional(&mut *write)
+                    .await?;
+                let wait = |(failures, last)| Timestamp::from_millis(last).plus(wait_after(failures, *free));
+                until = until.max(row.map(wait));
+            }
+            if let Some(until) = until.filter(|until| *until > now) {
+                return Ok(Some(until));
+            }
+            for (subject, _) in subjects {
                 sqlx::query(
                     "INSERT INTO knock (subject, failures, last_at) VALUES (?1, 1, ?2)
                      ON CONFLICT (subject) DO UPDATE SET failures = failures + 1, last_at = ?2",
@@ -387,18 +397,29 @@ impl Store {
                 .execute(&mut *write)
                 .await?;
             }
-            note(&mut write, actor, now, ["login refused", &actor.name, ""]).await
+            Ok(None)
         };
-        done.await.map_err(|e| self.fault(&e))?;
-        self.commit(write).await
+        let until = done.await.map_err(|e| self.fault(&e))?;
+        self.commit(write).await?;
+        Ok(until)
     }
 
-    /// Forgives what failed before a login that did not.
+    /// Takes back the attempt that succeeded, and forgives `person` those that failed before.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn forgive(&self, subject: &str) -> Result<(), StoreError> {
-        self.changes_one(sqlx::query("DELETE FROM knock WHERE subject = ?").bind(subject.to_owned())).await.map(drop)
+    pub async fn logged_in(&self, person: &str, others: &[&str]) -> Result<(), StoreError> {
+        let mut write = self.begin().await?;
+        let done = async {
+            sqlx::query("DELETE FROM knock WHERE subject = ?").bind(person).execute(&mut *write).await?;
+            for other in others {
+                let back = sqlx::query("UPDATE knock SET failures = failures - 1 WHERE subject = ? AND failures > 0");
+                back.bind(other).execute(&mut *write).await?;
+            }
+            Ok(())
+        };
+        done.await.map_err(|e| self.fault(&e))?;
+        self.commit(write).await
     }
 
     /// Makes a token, known by what it hashes to.

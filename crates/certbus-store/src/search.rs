@@ -13,6 +13,9 @@ const LONGEST: usize = 100;
 /// Names of a certificate beyond these are not searched for.
 const MOST_NAMES: usize = 200;
 
+/// Words of a search beyond these say nothing.
+const MOST_WORDS: usize = 16;
+
 /// What a token leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -39,6 +42,7 @@ pub fn words(text: &str) -> Vec<String> {
     // The longest leads to the fewest.
     words.sort_by_key(|word| std::cmp::Reverse(word.len()));
     words.dedup();
+    words.truncate(MOST_WORDS);
     words
 }
 

@@ -89,6 +89,9 @@ pub struct Changed {
     /// In words.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub why: String,
+    /// What a renewal would have left as it was: `another issuer`, `other names`, `ends sooner`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub surprise: Vec<&'static str>,
 }
 
 /// How many endpoints are what.
@@ -168,13 +171,13 @@ impl Store {
         before: Option<i64>,
         limit: i64,
     ) -> Result<Vec<Changed>, StoreError> {
-        type Row = (i64, i64, i64, String, String, String, String, Option<Vec<u8>>, Option<Vec<u8>>, String);
         let of = if endpoint.is_some() { "h.endpoint = ?1 AND" } else { "?1 IS NULL AND" };
-        let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "SELECT h.id, h.at, h.endpoint, e.name, h.site, h.address, h.kind,
-                 (SELECT fingerprint FROM certificate WHERE id = h.before),
-                 (SELECT fingerprint FROM certificate WHERE id = h.after), h.why
-             FROM change h JOIN endpoint e ON e.id = h.endpoint WHERE {of} h.id < ?2 ORDER BY h.id DESC LIMIT ?3"
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT h.id, h.at, h.endpoint, e.name, h.site, h.address, h.kind, h.why, b.fingerprint AS before,
+                 a.fingerprint AS after, b.issuer AS was_issuer, a.issuer AS is_issuer, b.names AS was_names,
+                 a.names AS is_names, b.not_after AS was_end, a.not_after AS is_end
+             FROM change h JOIN endpoint e ON e.id = h.endpoint LEFT JOIN certificate b ON b.id = h.before
+             LEFT JOIN certificate a ON a.id = h.after WHERE {of} h.id < ?2 ORDER BY h.id DESC LIMIT ?3"
         )))
         .bind(endpoint)
         .bind(before.unwrap_or(i64::MAX))
@@ -182,21 +185,7 @@ impl Store {
         .fetch_all(self.readers())
         .await
         .map_err(|e| self.fault(&e))?;
-        Ok(rows
-            .into_iter()
-            .map(|(id, at, endpoint, name, site, address, kind, before, after, why)| Changed {
-                id,
-                at: Timestamp::from_millis(at),
-                endpoint,
-                name,
-                site,
-                address,
-                kind,
-                before: fingerprint(before),
-                after: fingerprint(after),
-                why,
-            })
-            .collect())
+        rows.iter().map(changed).collect::<Result<_, _>>().map_err(|e| self.fault(&e))
     }
 
     /// How many endpoints are what: read from what is kept, not counted.
@@ -292,5 +281,38 @@ fn stay(row: &sqlx::sqlite::SqliteRow) -> Result<Stay, sqlx::Error> {
         times: row.try_get("times")?,
         still: row.try_get("still")?,
         gone: row.try_get::<Option<i64>, _>("gone_at")?.map(Timestamp::from_millis),
+    })
+}
+
+fn changed(row: &sqlx::sqlite::SqliteRow) -> Result<Changed, sqlx::Error> {
+    let text = |column: &str| row.try_get::<Option<String>, _>(column);
+    let end = |column: &str| row.try_get::<Option<i64>, _>(column);
+    let mut surprise = Vec::new();
+    let kind: String = row.try_get("kind")?;
+    if let (Some(was), Some(is), "replaced") = (text("was_issuer")?, text("is_issuer")?, kind.as_str()) {
+        // A CA's intermediates follow each other; whose they are stays.
+        let by = |name: &str| name.split(", ").find(|part| part.starts_with("O=")).unwrap_or(name).to_owned();
+        let names = |text: Option<String>| -> std::collections::BTreeSet<String> {
+            text.unwrap_or_default().split(' ').map(str::to_owned).collect()
+        };
+        let all = [
+            (by(&was) != by(&is), "another issuer"),
+            (names(text("was_names")?) != names(text("is_names")?), "other names"),
+            (end("is_end")? < end("was_end")?, "ends sooner"),
+        ];
+        surprise.extend(all.into_iter().filter(|(so, _)| *so).map(|(_, words)| words));
+    }
+    Ok(Changed {
+        id: row.try_get("id")?,
+        at: Timestamp::from_millis(row.try_get("at")?),
+        endpoint: row.try_get("endpoint")?,
+        name: row.try_get("name")?,
+        site: row.try_get("site")?,
+        address: row.try_get("address")?,
+        kind,
+        before: fingerprint(row.try_get("before")?),
+        after: fingerprint(row.try_get("after")?),
+        why: row.try_get("why")?,
+        surprise,
     })
 }

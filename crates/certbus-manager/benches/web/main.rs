@@ -51,8 +51,14 @@ impl Server {
             used_at: None,
         };
         store.add_token(&token, secret.hash(), &actor).await.unwrap();
-        let parts =
-            Parts { store: store.clone(), manager: None, site: "default".into(), secure: false, proxies: Vec::new() };
+        let parts = Parts {
+            store: store.clone(),
+            manager: None,
+            site: "default".into(),
+            secure: false,
+            proxies: Vec::new(),
+            url: String::new(),
+        };
         (Self { router: Face::new(parts).router(), token: format!("Bearer {}", secret.text()) }, store)
     }
 

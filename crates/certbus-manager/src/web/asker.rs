@@ -70,11 +70,14 @@ pub(crate) async fn ask(face: &Face, peer: IpAddr, headers: &HeaderMap) -> Resul
 fn origin(face: &Face, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     let mut from = peer.to_canonical();
     let said = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let mut hops: Vec<IpAddr> =
-        said.flat_map(|value| value.split(',')).filter_map(|one| one.trim().parse().ok()).collect();
+    let mut hops: Vec<&str> = said.flat_map(|value| value.split(',')).collect();
     while face.proxies.contains(&from) {
         let Some(hop) = hops.pop() else { break };
-        from = hop.to_canonical();
+        // With its port, as some proxies say it.
+        let read = hop.trim().parse::<IpAddr>().or_else(|_| hop.trim().parse::<SocketAddr>().map(|place| place.ip()));
+        // What cannot be read came from nobody that is known; what stands before it anybody may have written.
+        let Ok(read) = read else { return IpAddr::from([0, 0, 0, 0]) };
+        from = read.to_canonical();
     }
     from
 }

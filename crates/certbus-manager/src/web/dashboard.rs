@@ -1,10 +1,13 @@
 //! The first page: whether all is well, and if not, what needs a person, the most urgent first.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Query as Asked, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use certbus_core::polling::USUAL_INTERVAL;
 use certbus_core::time::Timestamp;
 use certbus_store::glance::{COUNTED, Glance, Group};
 use certbus_store::{Query, State as Is};
@@ -46,12 +49,18 @@ pub(crate) struct Issued {
     /// Versions obtained in 7 days, and renewals that are failing now.
     pub(crate) renewed: usize,
     pub(crate) failing: usize,
+    /// Managed certificates that no endpoint is known for.
+    pub(crate) never_seen: i64,
 }
 
 /// The one sentence. What is stale is never said to be good.
 pub(crate) fn headline(glance: &Glance, issued: &Issued, now: Timestamp) -> Headline {
     let needing = glance.needing + i64::try_from(issued.needing.len()).unwrap_or(i64::MAX);
     let behind = glance.behind_since.filter(|since| now.millis() - since.millis() > STALE);
+    // All are polled once an hour, or more often.
+    let old =
+        glance.polled_at.filter(|at| glance.active > 0 && now.since(*at) > USUAL_INTERVAL + Duration::from_secs(600));
+    let behind = behind.or(old);
     let checked = glance.polled_at.map(|at| format!("checked {}", at.away(now)));
     let some = |count: i64| if count >= COUNTED { format!("{}+", thousands(COUNTED)) } else { thousands(count) };
     let mut words = Vec::new();
@@ -69,6 +78,7 @@ pub(crate) fn headline(glance: &Glance, issued: &Issued, now: Timestamp) -> Head
             words.push(match (active - unseen, unseen) {
                 (1, 0) => "Its certificate is served".to_owned(),
                 (served, 0) => format!("All {} served", thousands(served)),
+                (_, unseen) if unseen >= COUNTED => format!("{} not looked at yet", some(unseen)),
                 (served, unseen) => format!("{} served, {} not looked at yet", thousands(served), some(unseen)),
             });
             if unseen == 0 { "good" } else { "warn" }
@@ -128,6 +138,7 @@ struct Need {
     error: String,
     next: Option<When>,
     slack: String,
+    slack_seconds: Option<u64>,
     /// What helps: the form's address and its word.
     button: (String, &'static str),
 }
@@ -153,10 +164,12 @@ pub(super) async fn show(
     let within = Query { tag: filter.tag(), owner: filter.owner(), site: filter.site(), ..Query::default() };
     let narrowed = within != Query::default();
     let mut needs = endpoints(&face, &within, now).await?;
-    let more = needs.len() as i64 == LISTED;
     if !narrowed {
         needs.extend(issued.needing.iter().map(|one| certificate(one, now)));
     }
+    needs.sort_by_key(|need| need.slack_seconds);
+    let more = needs.len() as i64 >= LISTED;
+    needs.truncate(LISTED as usize);
     let headline = headline(&glance, &issued, now);
     let all = match glance.endpoints {
         0..=ALL => {
@@ -202,7 +215,10 @@ fn numbers(glance: &Glance, issued: &Issued, now: Timestamp) -> Vec<Number> {
     let warn = |count: i64| if count > 0 { "warn" } else { "good" };
     let number = |value: String, what, link: &str, kind| Number { value, what, link: link.to_owned(), kind };
     let due = |count: usize, watched: i64| counted(watched.saturating_add(count as i64));
-    let slack = glance.next_expiry.map_or_else(|| "–".to_owned(), |at| at.away(now).replacen("in ", "", 1));
+    let slack = if glance.expired > 0 { Some("none".to_owned()) } else { None };
+    let slack_kind = bad(glance.expired);
+    let slack = slack
+        .unwrap_or_else(|| glance.next_expiry.map_or_else(|| "–".to_owned(), |at| at.away(now).replacen("in ", "", 1)));
     let tried = issued.renewed + issued.failing;
     let success = if tried == 0 { "–".to_owned() } else { format!("{} of {tried}", issued.renewed) };
     let coverage = match (glance.active, glance.late) {
@@ -216,7 +232,7 @@ fn numbers(glance: &Glance, issued: &Issued, now: Timestamp) -> Vec<Number> {
         number(counted(glance.failing), "failing", "/endpoints?state=failing", bad(glance.failing)),
         number(due(issued.due_in_a_day, glance.overdue_in_a_day), "due in 24 h", "/endpoints?sort=expiry", warn(0)),
         number(due(issued.due_in_a_week, glance.overdue_in_a_week), "due in 7 days", "/endpoints?sort=expiry", warn(0)),
-        number(slack, "smallest slack", "/endpoints?sort=expiry", "good"),
+        number(slack, "smallest slack", "/endpoints?sort=expiry", slack_kind),
         number(success, "renewed in 7 d", "/managed", warn(issued.failing as i64)),
         number(
             if coverage == "–" { coverage } else { format!("{coverage} %") },
@@ -233,8 +249,8 @@ fn loose(glance: &Glance, issued: &Issued) -> Vec<Number> {
     let kind = |count: i64| if count > 0 { "warn" } else { "good" };
     let older = glance.older;
     vec![
-        number(thousands(glance.unmanaged), "seen, but not managed here", "/endpoints?managed=no", "good"),
-        number(issued.all.to_string(), "managed here", "/managed", "good"),
+        number(thousands(glance.unmanaged), "seen, but not managed here", "/endpoints?state=unmanaged", "good"),
+        number(counted(issued.never_seen), "managed here, but never seen", "/managed", kind(issued.never_seen)),
         number(counted(older), "serve an older version than was issued", "/endpoints?state=older-version", kind(older)),
         number(
             counted(glance.another),
@@ -242,7 +258,7 @@ fn loose(glance: &Glance, issued: &Issued) -> Vec<Number> {
             "/endpoints?state=another",
             kind(glance.another),
         ),
-        number(counted(glance.unseen), "never seen yet", "/endpoints?state=unseen", "good"),
+        number(counted(glance.unseen), "watched, but not looked at yet", "/endpoints?state=unseen", "good"),
     ]
 }
 
@@ -271,6 +287,7 @@ async fn endpoints(face: &Face, within: &Query, now: Timestamp) -> Result<Vec<Ne
             error: of.why,
             next: of.next.map(|at| when(at.max(now), now)),
             slack: slack(row.slack),
+            slack_seconds: row.slack,
             button: (format!("/endpoints/{id}/poll"), "Poll now"),
         }
     };
@@ -301,6 +318,7 @@ fn certificate(one: &Managed, now: Timestamp) -> Need {
         error: one.problem.clone().unwrap_or_default(),
         next: one.retry_at.map(|at| when(at.max(now), now)),
         slack: slack(one.not_after.map(|at| at.since(now).as_secs())),
+        slack_seconds: one.not_after.map(|at| at.since(now).as_secs()),
         button: (format!("/managed/{}/renew", one.id), "Renew now"),
     }
 }
@@ -308,7 +326,6 @@ fn certificate(one: &Managed, now: Timestamp) -> Need {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn now() -> Timestamp {
         Timestamp::parse("2026-11-22T12:00:00Z").unwrap_or_default()

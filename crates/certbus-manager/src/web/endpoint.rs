@@ -1,5 +1,6 @@
 //! One endpoint: what its nodes serve and served, what changed, and what a person can do about it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -10,12 +11,14 @@ use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use certbus_core::endpoint::{FieldError, Written};
+use certbus_core::id::Hash;
 use certbus_core::time::Timestamp;
 use certbus_store::endpoints::Stored;
 use certbus_store::shown::Stay;
 use certbus_store::tasks::{NewTask, TaskQueue};
 use certbus_store::{Query, StoreError};
 use futures::Stream;
+use serde::Deserialize;
 
 use super::asker::Asker;
 use super::endpoints::{ChangeRow, FormPage, Row, Typed, by_field, change_rows, node_words, short_name};
@@ -231,21 +234,33 @@ fn differing(stored: &Stored, typed: &Typed) -> String {
     if all.is_empty() { "what you typed".into() } else { all.join(", ") }
 }
 
-/// Tasks that poll these endpoints, from wherever they are polled.
-pub(super) async fn poll_task(face: &Face, ids: &[i64]) -> Result<Vec<NewTask>, Fault> {
-    let mut by_site: std::collections::BTreeMap<String, Vec<i64>> = std::collections::BTreeMap::new();
-    for id in ids {
-        let Some(stored) = face.store.endpoint(*id).await? else { continue };
+/// Has those of these endpoints polled that are active, from wherever they are polled, and says so in the trail. Returns how
+/// many they are.
+pub(super) async fn ask_for_polls(face: &Face, asker: &Asker, ids: &[i64]) -> Result<usize, Fault> {
+    let (mut by_site, mut names) = (BTreeMap::<String, Vec<i64>>::new(), Vec::new());
+    for id in ids.iter().collect::<BTreeSet<_>>() {
+        let Some(stored) = face.store.endpoint(*id).await?.filter(|stored| stored.endpoint.active) else { continue };
+        names.push(stored.endpoint.key.to_string());
         for site in &stored.endpoint.sites {
             by_site.entry(site.as_str().to_owned()).or_default().push(*id);
         }
     }
+    if names.is_empty() {
+        return Ok(0);
+    }
+    let now = clock::now();
+    let subject = names.first().cloned().unwrap_or_default();
+    let detail = if names.len() > 1 { format!("and {} more", names.len() - 1) } else { String::new() };
+    face.store.note(&asker.actor(), now, ["endpoint poll", &subject, &detail]).await?;
     let task = |(site, endpoints): (String, Vec<i64>)| {
-        let key = Some(format!("now {site} {endpoints:?}").chars().take(200).collect());
+        // Asked for twice, it is polled once.
+        let key = Some(Hash::of(format!("now {site} {endpoints:?}").as_bytes()).to_string());
         let body = serde_json::to_string(&PollTask { endpoints }).unwrap_or_default();
         NewTask { lane: lane(&site), key, body }
     };
-    Ok(by_site.into_iter().map(task).collect())
+    let tasks: Vec<NewTask> = by_site.into_iter().map(task).collect();
+    face.store.add(&tasks, now).await?;
+    Ok(names.len())
 }
 
 pub(super) async fn poll(
@@ -255,13 +270,9 @@ pub(super) async fn poll(
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
     let stored = stored(&face, id).await?;
-    if !stored.endpoint.active {
+    if ask_for_polls(&face, &asker, &[id]).await? == 0 {
         return Err(Fault::bad(format!("{} is paused; resume it first", stored.endpoint.name)));
     }
-    let now = clock::now();
-    let tasks = poll_task(&face, &[id]).await?;
-    face.store.add(&tasks, now).await?;
-    face.store.note(&asker.actor(), now, ["endpoint poll", &stored.endpoint.key.to_string(), ""]).await?;
     if headers.contains_key("hx-request") {
         return Ok("asked; what it finds comes here by itself".into_response());
     }
@@ -302,15 +313,24 @@ async fn last_asked(face: &Face, id: i64) -> Result<Option<Timestamp>, Fault> {
     Ok(timeline.iter().filter(|stay| stay.still).map(|stay| stay.last).max())
 }
 
+#[derive(Debug, Deserialize)]
+pub(super) struct Pause {
+    /// What it is to be: two who say the same at once do not undo each other.
+    active: String,
+}
+
 pub(super) async fn pause(
     State(face): State<Face>,
     Extension(asker): Extension<Asker>,
     Path(id): Path<i64>,
+    Form(Pause { active }): Form<Pause>,
 ) -> Result<Response, Fault> {
     let stored = stored(&face, id).await?;
-    let active = Some(if stored.endpoint.active { "no" } else { "yes" }.to_owned());
+    let active = Some(active);
     let edited = stored.endpoint.edited(&Written { active, ..Written::default() }).map_err(Fault::fields)?;
-    face.store.edit_endpoint(&stored, &edited, &asker.actor(), clock::now()).await?;
+    if edited != stored.endpoint {
+        face.store.edit_endpoint(&stored, &edited, &asker.actor(), clock::now()).await?;
+    }
     let word = if edited.active { "is polled again" } else { "is paused" };
     page::go(&format!("/endpoints/{id}"), &format!("{} {word}.", edited.name))
 }

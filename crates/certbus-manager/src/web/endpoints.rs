@@ -12,13 +12,12 @@ use certbus_core::endpoint::{Endpoint, FieldError, Written};
 use certbus_core::time::Timestamp;
 use certbus_store::endpoints::{Put, Wanted};
 use certbus_store::shown::Changed;
-use certbus_store::tasks::TaskQueue;
 use certbus_store::{Listed, Query, State as Is, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::Face;
 use super::asker::Asker;
-use super::endpoint::poll_task;
+use super::endpoint::ask_for_polls;
 use super::fault::Fault;
 use super::page::{self, Frame, When, when};
 use crate::clock;
@@ -199,7 +198,8 @@ pub(super) fn change_rows(changes: Vec<Changed>, now: Timestamp) -> Vec<ChangeRo
     let row = |one: Changed| {
         let (words, kind) = match one.kind.as_str() {
             "first" => ("first seen", "off"),
-            "replaced" => ("renewed", "good"),
+            "replaced" if one.surprise.is_empty() => ("renewed", "good"),
+            "replaced" => ("surprise", "warn"),
             "otherwise" => ("looked at otherwise", "off"),
             "chain" => ("other chain", "off"),
             "failing" => ("fails", "bad"),
@@ -217,7 +217,7 @@ pub(super) fn change_rows(changes: Vec<Changed>, now: Timestamp) -> Vec<ChangeRo
             kind,
             before: one.before.map(short),
             after: one.after.map(short),
-            why: one.why,
+            why: if one.surprise.is_empty() { one.why } else { one.surprise.join(", ") },
         }
     };
     changes.into_iter().map(row).collect()
@@ -530,11 +530,7 @@ pub(super) async fn bulk(
     let now = clock::now();
     let some = |count: usize| if count == 1 { "1 endpoint".to_owned() } else { format!("{count} endpoints") };
     let said = match what {
-        "poll" => {
-            let tasks = poll_task(&face, &ids).await?;
-            face.store.add(&tasks, now).await?;
-            format!("{} will be polled now.", some(ids.len()))
-        }
+        "poll" => format!("{} will be polled now.", some(ask_for_polls(&face, &asker, &ids).await?)),
         "remove" => format!("{} removed.", some(face.store.remove_endpoints(&ids, &asker.actor(), now).await?)),
         "pause" | "resume" => {
             let active = Some(if what == "pause" { "no" } else { "yes" }.to_owned());

@@ -87,7 +87,9 @@ impl From<StoreError> for Fault {
             StoreError::NotFound { .. } => (StatusCode::NOT_FOUND, "not found"),
             StoreError::Unavailable { .. } => {
                 tracing::error!("{error}");
-                (StatusCode::SERVICE_UNAVAILABLE, "the inventory cannot be used")
+                // Where it lies is nobody's business.
+                let what = "the inventory cannot be read or written; what the server logged says why";
+                return Self::new(StatusCode::SERVICE_UNAVAILABLE, "the inventory cannot be used", what);
             }
         };
         Self::new(status, title, error.to_string())

@@ -1,12 +1,14 @@
 //! Logging in and out, and choosing a password by a one-time link. Whoever guesses waits longer each time, and is told no more
 //! than that it was wrong.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Form, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use certbus_core::access::{check_password, parse_person};
+use certbus_core::access::{FREE_OF_ALL, FREE_OF_ONE, LONGEST_PASSWORD, check_password, parse_person};
 use certbus_core::endpoint::FieldError;
 use certbus_store::audit::Actor;
 use serde::Deserialize;
@@ -63,9 +65,13 @@ pub(super) async fn login(
     let now = clock::now();
     let name = parse_person(&given.name).unwrap_or_else(|_| "?".into());
     let from = source(asker.address);
-    let mine = format!("{name} from {from}");
-    let subjects = [mine.as_str(), from.as_str()];
-    if let Some(until) = face.store.knock_wait(&subjects, now).await? {
+    let mine = format!("{name} from {}", network(asker.address));
+    let address = network(asker.address);
+    let subjects = [(mine.as_str(), FREE_OF_ONE), (address.as_str(), FREE_OF_ALL)];
+    if given.password.len() > LONGEST_PASSWORD {
+        return Err(Fault::bad(format!("the password is longer than {LONGEST_PASSWORD} bytes")));
+    }
+    if let Some(until) = face.store.knock(&subjects, now).await? {
         let seconds = until.since(now).as_secs().max(1);
         tracing::warn!(name, from, seconds, "a login is not looked at: too many failed");
         let what = format!("too many logins failed; the next is looked at in {seconds} s");
@@ -76,15 +82,23 @@ pub(super) async fn login(
     let known = face.store.password(&name).await?;
     if !password::verify(known, given.password).await.map_err(password::fault)? {
         tracing::warn!(name, from, "login refused");
-        face.store.knocked(&subjects, &actor, now).await?;
+        face.store.note(&actor, now, ["login refused", &name, ""]).await?;
         let wrong = Some("Name or password is wrong.".to_owned());
         let frame = Frame::new("Log in", "", &asker);
         let mut response = page::rendered(&LoginPage { frame, name: given.name, to: given.to, wrong })?;
         *response.status_mut() = StatusCode::UNAUTHORIZED;
         return Ok(response);
     }
-    face.store.forgive(&mine).await?;
+    face.store.logged_in(&mine, &[&address]).await?;
     begin(&face, &actor, within(&given.to)).await
+}
+
+/// Who has one address of IPv6 has 2^64 of them.
+fn network(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("{}/64", Ipv6Addr::from(u128::from(address) >> 64 << 64)),
+    }
 }
 
 /// A new session, and on to a page of it.
@@ -104,7 +118,7 @@ fn set_cookie(face: &Face, response: &mut Response, secret: &str) -> Result<(), 
 
 /// A page of this site: nobody is sent elsewhere by a link that he followed here.
 fn within(to: &str) -> &str {
-    let ours = to.starts_with('/') && !to.starts_with("//") && !to.contains(['\\', '\r', '\n', '\t']);
+    let ours = to.starts_with('/') && !to.starts_with("//") && !to.contains(|c: char| c.is_control() || c == '\\');
     if ours { to } else { "/" }
 }
 

@@ -36,6 +36,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Managed certificates in a few numbers.
 pub(super) async fn issued(face: &Face, now: Timestamp) -> Result<Issued, Fault> {
     let Some(manager) = &face.manager else { return Ok(Issued::default()) };
+    let never_seen = face.store.never_seen(&manager.tenant().name).await?;
     let view = manager.view().await?;
     let all = Managed::all(&view, now);
     let until = |days: u32| all.iter().filter(|one| one.renewal.is_some_and(|at| at <= now.plus(DAY * days))).count();
@@ -54,6 +55,7 @@ pub(super) async fn issued(face: &Face, now: Timestamp) -> Result<Issued, Fault>
         })
         .sum();
     Ok(Issued {
+        never_seen,
         all: all.len(),
         due_in_a_day: until(1),
         due_in_a_week: until(7),

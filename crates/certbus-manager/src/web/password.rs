@@ -15,6 +15,9 @@ use super::secret::Secret;
 /// Passwords that are hashed at a time: each takes 19 MiB and a processor.
 static HASHING: Semaphore = Semaphore::const_new(2);
 
+/// And that wait for it.
+static QUEUE: Semaphore = Semaphore::const_new(32);
+
 /// A password as it is kept: argon2id, in PHC form.
 ///
 /// # Errors
@@ -45,11 +48,12 @@ pub(super) async fn verify(kept: Option<String>, password: Zeroizing<String>) ->
 async fn on_the_side<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, argon2::password_hash::Error> + Send + 'static,
 ) -> Result<T, String> {
+    let _place = QUEUE.try_acquire().map_err(|_| "too many are looked at now; try again in a moment".to_owned())?;
     let _turn = HASHING.acquire().await.map_err(|error| error.to_string())?;
     let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
     done.map_err(|error| error.to_string())
 }
 
 pub(super) fn fault(why: String) -> Fault {
-    Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "the password cannot be looked at", why)
+    Fault::new(StatusCode::SERVICE_UNAVAILABLE, "the password cannot be looked at", why)
 }

@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Form, Path, State};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use certbus_core::access::{Role, parse_person};
 use certbus_core::endpoint::FieldError;
@@ -79,7 +79,6 @@ pub(super) struct Invited {
 pub(super) async fn invite(
     State(face): State<Face>,
     Extension(asker): Extension<Asker>,
-    headers: HeaderMap,
     Form(given): Form<Invited>,
 ) -> Result<Response, Fault> {
     let role = given.role.parse::<Role>().map_err(|why| FieldError { field: "role", why });
@@ -89,7 +88,7 @@ pub(super) async fn invite(
                 let taken = FieldError { field: "name", why: format!("there is a user `{name}` already") };
                 return page::refused(&users(&face, &asker, given.name, vec![taken], None).await?);
             }
-            linked(&face, &asker, &headers, &name, role).await
+            linked(&face, &asker, &name, role).await
         }
         (name, role) => {
             let errors = [name.err(), role.err()].into_iter().flatten().collect();
@@ -99,12 +98,10 @@ pub(super) async fn invite(
 }
 
 /// The page with a new link on it.
-async fn linked(face: &Face, asker: &Asker, headers: &HeaderMap, name: &str, role: Role) -> Result<Response, Fault> {
+async fn linked(face: &Face, asker: &Asker, name: &str, role: Role) -> Result<Response, Fault> {
     let secret = Secret::new();
     face.store.invite(name, role, secret.hash(), &asker.actor(), clock::now()).await?;
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    let scheme = if face.secure { "https" } else { "http" };
-    let link = format!("{scheme}://{host}/welcome/{}", secret.text());
+    let link = format!("{}/welcome/{}", face.url, secret.text());
     page::rendered(&users(face, asker, String::new(), Vec::new(), Some((name.to_owned(), link))).await?)
 }
 
@@ -112,12 +109,11 @@ pub(super) async fn invite_again(
     State(face): State<Face>,
     Extension(asker): Extension<Asker>,
     Path(name): Path<String>,
-    headers: HeaderMap,
 ) -> Result<Response, Fault> {
     let people = face.store.people().await?;
     let person = people.into_iter().find(|one| one.name == name);
     let person = person.ok_or_else(|| Fault::missing(format!("there is no user `{name}`")))?;
-    linked(&face, &asker, &headers, &person.name, person.role).await
+    linked(&face, &asker, &person.name, person.role).await
 }
 
 #[derive(Deserialize)]

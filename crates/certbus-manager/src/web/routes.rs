@@ -3,7 +3,7 @@
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::handler::Handler;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
@@ -14,8 +14,8 @@ use certbus_core::access::Role;
 use super::asker::{Asker, ask, peer};
 use super::fault::Fault;
 use super::{
-    Face, LARGEST_BODY, api, assets, audit, certificates, dashboard, endpoint, endpoints, healthz, login, managed,
-    metrics, page, people, readyz, tasks, tokens,
+    Face, LARGEST_BODY, LARGEST_IMPORT, api, assets, audit, certificates, dashboard, endpoint, endpoints, healthz,
+    login, managed, metrics, page, people, readyz, tasks, tokens,
 };
 
 /// To whom something is answered.
@@ -27,6 +27,8 @@ pub enum Access {
     Local,
     /// Whoever has at least this role.
     Role(Role),
+    /// The same, and is a person: no token makes tokens or users.
+    Person(Role),
 }
 
 /// A line of the table.
@@ -57,6 +59,8 @@ pub fn table() -> Vec<Route> {
     const VIEWER: Access = Access::Role(Role::Viewer);
     const OPERATOR: Access = Access::Role(Role::Operator);
     const ADMIN: Access = Access::Role(Role::Admin);
+    const PERSON: Access = Access::Person(Role::Viewer);
+    const ADMIN_IN_PERSON: Access = Access::Person(Role::Admin);
     let mut table = vec![
         route(GET, "/healthz", OPEN, healthz),
         route(GET, "/readyz", OPEN, readyz),
@@ -67,7 +71,7 @@ pub fn table() -> Vec<Route> {
         route(POST, "/login", OPEN, login::login),
         route(GET, "/welcome/{secret}", OPEN, login::welcome),
         route(POST, "/welcome/{secret}", OPEN, login::accept),
-        route(POST, "/logout", VIEWER, login::logout),
+        route(POST, "/logout", PERSON, login::logout),
         route(GET, "/", VIEWER, dashboard::show),
         route(GET, "/endpoints", VIEWER, endpoints::list),
         route(POST, "/endpoints", OPERATOR, endpoints::add),
@@ -96,24 +100,41 @@ pub fn table() -> Vec<Route> {
         route(POST, "/tasks/{id}/retry", OPERATOR, tasks::retry),
         route(GET, "/audit", ADMIN, audit::list),
         route(GET, "/users", ADMIN, people::list),
-        route(POST, "/users", ADMIN, people::invite),
-        route(POST, "/users/{name}/role", ADMIN, people::set_role),
-        route(POST, "/users/{name}/invite", ADMIN, people::invite_again),
-        route(POST, "/users/{name}/remove", ADMIN, people::remove),
-        route(GET, "/account", VIEWER, people::account),
-        route(POST, "/account", VIEWER, people::passwd),
+        route(POST, "/users", ADMIN_IN_PERSON, people::invite),
+        route(POST, "/users/{name}/role", ADMIN_IN_PERSON, people::set_role),
+        route(POST, "/users/{name}/invite", ADMIN_IN_PERSON, people::invite_again),
+        route(POST, "/users/{name}/remove", ADMIN_IN_PERSON, people::remove),
+        route(GET, "/account", PERSON, people::account),
+        route(POST, "/account", PERSON, people::passwd),
         route(GET, "/tokens", ADMIN, tokens::list),
-        route(POST, "/tokens", ADMIN, tokens::new),
-        route(POST, "/tokens/{name}/remove", ADMIN, tokens::remove),
+        route(POST, "/tokens", ADMIN_IN_PERSON, tokens::new),
+        route(POST, "/tokens/{name}/remove", ADMIN_IN_PERSON, tokens::remove),
     ];
     table.extend(api::table());
     table
+}
+
+/// Bytes that are read of what is sent there.
+fn largest(path: &str) -> usize {
+    if path == "/endpoints/import" { LARGEST_IMPORT } else { LARGEST_BODY }
+}
+
+/// Whether a request is meant for this server: a page of another name that leads here is told nothing.
+fn is_ours(face: &Face, host: &str) -> bool {
+    let public = face.url.split("://").nth(1).unwrap_or_default();
+    let name = |host: &str| match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default().to_owned(),
+        None => host.split(':').next().unwrap_or_default().to_lowercase(),
+    };
+    let asked = name(host);
+    asked == "localhost" || asked.parse::<std::net::IpAddr>().is_ok() || asked == name(public)
 }
 
 /// The table as a router; each line behind its gate.
 pub(super) fn router(face: &Face) -> Router {
     let mut router = Router::new();
     for Route { path, access, answer, .. } in table() {
+        let answer = answer.layer(DefaultBodyLimit::max(largest(path)));
         router = router.route(path, answer.layer(middleware::from_fn_with_state((face.clone(), access), gate)));
     }
     let nowhere = middleware::from_fn_with_state((face.clone(), Access::Open), gate);
@@ -135,8 +156,12 @@ async fn gate(State((face, access)): State<(Face, Access)>, request: Request, ne
     let for_people = !request.uri().path().starts_with("/api/") && request.uri().path() != "/metrics";
     let from_htmx = request.headers().contains_key("hx-request");
     let (peer, headers) = (peer(&request), request.headers().clone());
+    if let Some(host) = headers.get("host").and_then(|host| host.to_str().ok()).filter(|host| !is_ours(&face, host)) {
+        let what = format!("this server is not {host}: it is {}; web.public_url says otherwise", face.url);
+        return Fault::new(StatusCode::MISDIRECTED_REQUEST, "misdirected request", what).problem();
+    }
     let (asker, outcome) = match ask(&face, peer, &headers).await {
-        Ok(asker) => (Some(asker.clone()), let_in(access, asker, request, next, for_people).await),
+        Ok(asker) => (Some(asker.clone()), let_in(&face, access, asker, request, next, for_people).await),
         Err(error) => (None, Err(Fault::from(error))),
     };
     let response = outcome.unwrap_or_else(IntoResponse::into_response);
@@ -148,34 +173,48 @@ async fn gate(State((face, access)): State<(Face, Access)>, request: Request, ne
 }
 
 async fn let_in(
+    face: &Face,
     access: Access,
     asker: Asker,
     request: Request,
     next: Next,
     for_people: bool,
 ) -> Result<Response, Fault> {
+    if asker.tenant.as_deref().is_some_and(|tenant| Some(tenant) != face.tenant()) {
+        let what = format!("{} is of another tenant than this server", asker.name);
+        return Err(Fault::new(StatusCode::FORBIDDEN, "forbidden", what));
+    }
     match access {
         Access::Open => {}
-        Access::Local if asker.address.is_loopback() || !asker.is_nobody() => {}
+        // Behind a proxy everybody may look like this machine.
+        Access::Local if asker.address.is_loopback() && face.proxies.is_empty() || !asker.is_nobody() => {}
         Access::Role(least) if asker.may(least) => {}
-        Access::Role(least) if !asker.is_nobody() => {
+        Access::Person(least) if asker.may(least) && asker.csrf.is_some() => {}
+        Access::Person(least) if asker.may(least) => {
+            return Err(Fault::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "this is for people, who log in, and not for tokens",
+            ));
+        }
+        Access::Role(least) | Access::Person(least) if !asker.is_nobody() => {
             let role = asker.role.map_or("a token of metrics", Role::as_str);
             let what = format!("this is for the role {least}, and {} is {role}", asker.name);
             return Err(Fault::new(StatusCode::FORBIDDEN, "forbidden", what));
         }
-        Access::Local | Access::Role(_) if for_people => return Ok(to_login(&request)),
-        Access::Local | Access::Role(_) => {
+        _ if for_people => return Ok(to_login(&request)),
+        _ => {
             let what = "say who asks: `Authorization: Bearer TOKEN`; `certbus token new` makes one";
             return Err(Fault::new(StatusCode::UNAUTHORIZED, "unauthorized", what));
         }
     }
-    let mut request = if request.method().is_safe() { request } else { meant(&asker, request).await? };
+    let mut request = if request.method().is_safe() { request } else { meant(access, &asker, request).await? };
     request.extensions_mut().insert(asker);
     Ok(next.run(request).await)
 }
 
 /// A form is sent by a page of ours, and by one of the session whose cookie comes with it.
-async fn meant(asker: &Asker, request: Request) -> Result<Request, Fault> {
+async fn meant(access: Access, asker: &Asker, request: Request) -> Result<Request, Fault> {
     let forged = |what: &str| {
         Fault::new(
             StatusCode::FORBIDDEN,
@@ -188,13 +227,15 @@ async fn meant(asker: &Asker, request: Request) -> Result<Request, Fault> {
     if !by_program && site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
         return Err(forged("this form was sent by a page of another site"));
     }
-    let Some(csrf) = &asker.csrf else { return Ok(request) };
+    // What everybody may send is of no session.
+    let Some(csrf) = asker.csrf.as_ref().filter(|_| access != Access::Open) else { return Ok(request) };
     if request.headers().get("x-csrf-token").is_some_and(|value| value.as_bytes() == csrf.as_bytes()) {
         return Ok(request);
     }
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, LARGEST_BODY).await.map_err(|_| {
-        let what = format!("the body is larger than {} MB", LARGEST_BODY / 1024 / 1024);
+    let most = largest(parts.uri.path());
+    let body = to_bytes(body, most).await.map_err(|_| {
+        let what = format!("the body is larger than {} KB", most / 1024);
         Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", what)
     })?;
     // Nobody but a page of this session knows it, so wherever it stands, one has sent this.

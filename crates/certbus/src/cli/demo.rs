@@ -240,7 +240,7 @@ async fn show(
     let ended = async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    let serving = tokio::spawn(serve::face(settings, web, manager, store).serve(listener, ended));
+    let serving = tokio::spawn(serve::face(settings, web, url.clone(), manager, store).serve(listener, ended));
     let mut asked = TcpStream::connect(address).await?;
     asked.write_all(format!("GET {link} HTTP/1.0\r\nhost: {address}\r\n\r\n").as_bytes()).await?;
     let mut answer = String::new();

@@ -146,19 +146,20 @@ async fn show(settings: &Settings, web: &Web, manager: Arc<Manager>, store: Stor
     let ended = async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    if let Err(error) = face(settings, web, manager, store).serve(listener, ended).await {
+    if let Err(error) = face(settings, web, url, manager, store).serve(listener, ended).await {
         tracing::error!("the web is served no longer: {error}");
     }
 }
 
 /// The web of a manager and an inventory.
-pub(super) fn face(settings: &Settings, web: &Web, manager: Arc<Manager>, store: Store) -> Face {
+pub(super) fn face(settings: &Settings, web: &Web, url: String, manager: Arc<Manager>, store: Store) -> Face {
     Face::new(Parts {
         store,
         manager: Some(manager),
         site: settings.site().to_owned(),
         secure: web.secure,
         proxies: web.proxies.clone(),
+        url,
     })
 }
 

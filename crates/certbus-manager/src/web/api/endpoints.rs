@@ -8,7 +8,6 @@ use certbus_core::endpoint::{Endpoint, Written};
 use certbus_core::time::Timestamp;
 use certbus_store::endpoints::Stored;
 use certbus_store::shown::{Changed, Stay};
-use certbus_store::tasks::TaskQueue;
 use certbus_store::{Listed, Query, State as Is};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -18,7 +17,7 @@ use super::input::{Id, Input, Params, whole};
 use crate::clock;
 use crate::web::Face;
 use crate::web::asker::Asker;
-use crate::web::endpoint::poll_task;
+use crate::web::endpoint::ask_for_polls;
 use crate::web::endpoints::with_site;
 use crate::web::fault::Fault;
 
@@ -309,12 +308,9 @@ pub(super) async fn poll(
     Id(id): Id,
 ) -> Result<StatusCode, Fault> {
     let stored = stored(&face, id).await?;
-    if !stored.endpoint.active {
+    if ask_for_polls(&face, &asker, &[id]).await? == 0 {
         return Err(Fault::bad(format!("{} is paused; set `active` first", stored.endpoint.name)));
     }
-    let now = clock::now();
-    face.store.add(&poll_task(&face, &[id]).await?, now).await?;
-    face.store.note(&asker.actor(), now, ["endpoint poll", &stored.endpoint.key.to_string(), ""]).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

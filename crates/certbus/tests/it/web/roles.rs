@@ -8,7 +8,7 @@ use certbus_manager::web::routes::{Access, table};
 use super::{PASSWORD, served};
 use crate::shop::Shop;
 
-/// What is answered to whom: `open`, `local`, or the least role.
+/// What is answered to whom: `open`, `local`, the least role, or that and a person.
 const TABLE: &str = include_str!("routes.txt");
 
 #[test]
@@ -17,6 +17,8 @@ fn every_route_is_answered_to_who_may_and_to_nobody_else() {
         Access::Open => "open",
         Access::Local => "local",
         Access::Role(role) => role.as_str(),
+        Access::Person(Role::Admin) => "admin-in-person",
+        Access::Person(_) => "person",
     };
     let written: BTreeMap<String, &str> = TABLE
         .lines()
@@ -55,6 +57,8 @@ fn every_route_is_answered_to_who_may_and_to_nobody_else() {
         for (who, web, role) in &everybody {
             let may = match *least {
                 "open" | "local" => true,
+                "person" => role.is_some() && !who.starts_with("a token"),
+                "admin-in-person" => *who == "admin",
                 least => *role >= Some(least.parse::<Role>().unwrap()),
             };
             let status = web.status(method, &path).status;
