@@ -23,6 +23,7 @@ The command finds them by environment variables:
     CERTBUS_TEST_KNOT                ADDRESS:PORT; authoritative for knot.test
     CERTBUS_TEST_KNOT_KEY            NAME:SECRET (hmac-sha256) for updates of knot.test
     CERTBUS_TEST_MOTO                URL of an S3 and Route 53 (moto), which take any credentials
+    CERTBUS_TEST_AIOSMTPD            a Python that has aiosmtpd: tests start mail servers of their own
     CERTBUS_TEST_COUNTERPARTIES      file: one line for each, `counterparty NAME VERSION`
 
 In zone http.test every name has the address 127.0.0.1, except below nowhere.http.test. In alias.test,
@@ -211,6 +212,14 @@ zone:
         self.counterparty("moto", version([str(python), "-c", "import moto; print(moto.__version__)"], 0))
         self.environment["CERTBUS_TEST_MOTO"] = f"http://127.0.0.1:{port}"
 
+    # Mail servers are started by their tests, each on a port of its own.
+    def aiosmtpd(self):
+        python = self.cache / "aiosmtpd" / "bin" / "python"
+        if not python.exists():
+            raise Failed("aiosmtpd is not installed; run ci/install-counterparties")
+        self.counterparty("aiosmtpd", version([str(python), "-c", "import aiosmtpd; print(aiosmtpd.__version__)"], 0))
+        self.environment["CERTBUS_TEST_AIOSMTPD"] = str(python)
+
     # Pebble ships no certificate for its own API.
     def api_certificate(self):
         openssl = self.program("openssl")
@@ -264,6 +273,7 @@ zone:
         knot_port = self.knot()
         bind_port = self.bind(knot_port)
         self.moto(self.cache)
+        self.aiosmtpd()
         api = self.api_certificate()
         # Authorizations are used again by half by default; tests want every challenge to be met.
         no_reuse = {"PEBBLE_AUTHZREUSE": "0", "PEBBLE_WFE_NONCEREJECT": "0"}
@@ -292,6 +302,7 @@ zone:
         self.counterparty("Pebble", pebble_version(self.program("pebble")))
         self.counterparty("OpenSSL", version([self.program("openssl"), "version"], 1))
         self.counterparty("Alertmanager", version([self.program("prometheus-alertmanager"), "--version"], 2))
+        self.counterparty("Prometheus", version([self.program("promtool"), "--version"], 2))
         self.counterparty("curl", version([self.program("curl"), "--version"], 1))
         # Started by their tests, each with a configuration of its own.
         self.counterparty("nginx", version([self.program("nginx"), "-v"], -1))

@@ -1,6 +1,7 @@
 //! The command line: what can be said, and which file does it.
 
 mod agent;
+mod alert;
 mod audit;
 mod cert;
 mod check;
@@ -107,6 +108,9 @@ enum Command {
     /// Work that waits, is under way, or was given up.
     #[command(subcommand)]
     Task(task::TaskCommand),
+    /// Who is told when something is wrong, and what of.
+    #[command(subcommand)]
+    Alert(alert::AlertCommand),
     /// The audit trail: who changed what, when, from where.
     Audit(audit::Audit),
     /// An HTTPS server that serves managed certificates: a model for your own.
@@ -145,6 +149,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Worker(worker) => worker.run(&settings()?).await,
         Command::Scheduler(scheduler) => scheduler.run(&settings()?).await,
         Command::Task(command) => command.run(&settings()?).await,
+        Command::Alert(command) => command.run(&settings()?).await,
         Command::Audit(audit) => audit.run(&settings()?).await,
         Command::ExampleServer(server) => server.run(&settings()?).await,
         Command::Completions { shell } => {

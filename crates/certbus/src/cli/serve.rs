@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use certbus_agent::Notifier;
+use certbus_manager::alerts::Alerts;
 use certbus_manager::clock;
 use certbus_manager::inventory::projector::Projector;
 use certbus_manager::inventory::{scheduler, worker::Worker};
@@ -51,6 +52,7 @@ impl Serve {
                 output::problem(format!("{id}: {error}"));
             }
             let polls = watch_once(settings, tenant).await;
+            tell_once(settings, manager).await;
             match &polls {
                 Ok(0) => {}
                 Ok(1) => output::line("1 endpoint polled"),
@@ -110,6 +112,7 @@ async fn watch_all(settings: &Settings, web: &Web, manager: Arc<Manager>, mut st
                 () = told(stopped.clone()) => {}
             }
         },
+        Alerts::new(manager.clone(), settings.alerts(), store.clone(), process()).run(told(stopped.clone())),
         wishes::run(manager.clone(), settings.solvers(), store.clone(), told(stopped.clone())),
         show(settings, web, manager.clone(), store.clone(), stopped.clone()),
     );
@@ -154,6 +157,14 @@ async fn show(settings: &Settings, web: &Web, manager: Arc<Manager>, store: Stor
     };
     if let Err(error) = face.serve(listener, ended).await {
         tracing::error!("the web is served no longer: {error}");
+    }
+}
+
+/// Tells people what is wrong, once. Whoever cannot be told keeps nothing from being renewed.
+async fn tell_once(settings: &Settings, manager: Arc<Manager>) {
+    let Ok(store) = wire::inventory(settings).await else { return };
+    if let Err(error) = Alerts::new(manager, settings.alerts(), store, process()).once().await {
+        tracing::error!("nobody is told what is wrong: {error}");
     }
 }
 
