@@ -77,9 +77,9 @@ impl Alerts {
     /// Again and again, until `stop`.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let work = async {
-            let (mut said, mut watching) = (None, None);
+            let (mut said, mut known) = (None, Known::default());
             loop {
-                let outcome = self.round(&mut watching).await.err().map(|error| error.to_string());
+                let outcome = self.round(&mut known).await.err().map(|error| error.to_string());
                 if let Some(error) = outcome.as_ref().filter(|error| said.as_ref() != Some(*error)) {
                     tracing::error!("nobody is told what is wrong: {error}");
                 }
@@ -101,7 +101,7 @@ impl Alerts {
     /// # Errors
     /// [`ManageError`] or [`StoreError`], in words.
     pub async fn once(self) -> Result<(), String> {
-        let done = self.round(&mut None).await;
+        let done = self.round(&mut Known::default()).await;
         for role in self.roles() {
             let _ = self.store.leave_role(&role, &self.process).await;
         }
@@ -117,31 +117,41 @@ impl Alerts {
         self.store.take_role(role, &self.process, now, now.plus(ROLE_LASTS)).await
     }
 
-    /// `watching`: since when this process looks after endpoints.
-    async fn round(&self, watching: &mut Option<Timestamp>) -> Result<(), AlertError> {
+    async fn round(&self, known: &mut Known) -> Result<(), AlertError> {
         let [endpoints, own] = self.roles();
         if !self.take(&own).await? {
-            *watching = None;
+            known.watching = None;
             return Ok(());
         }
         let now = clock::now();
-        *watching = match self.take(&endpoints).await? {
-            true => Some(watching.unwrap_or(now)),
+        known.watching = match self.take(&endpoints).await? {
+            true => Some(known.watching.unwrap_or(now)),
             false => None,
         };
-        // A log that cannot be read leaves what is watched to be told of, by what was set last.
-        let settings = self.manager.settings().await?.alerts.unwrap_or_default();
         let tenant = self.manager.tenant().name.clone();
-        let managed = wrong(&*self.manager.view().await?, &tenant, now);
-        let destinations = destinations(&settings, &self.local);
+        let (managed, unread) = match self.read(&tenant, now).await {
+            Ok((settings, managed)) => {
+                known.settings = settings;
+                (Some(managed), None)
+            }
+            Err(error) => (None, Some(error)),
+        };
+        let settings = &known.settings;
+        let destinations = destinations(settings, &self.local);
         let names = destinations.iter().map(|(name, _)| name.clone()).collect();
-        let watch = Watch { tenant: tenant.clone(), managed, endpoints_since: *watching, destinations: names };
+        let watch = Watch { tenant: tenant.clone(), managed, endpoints_since: known.watching, destinations: names };
         self.store.judge(&watch, now).await?;
         let ways = destinations.iter().map(|(name, destination)| self.empty(&own, &tenant, name, destination));
         for done in futures::future::join_all(ways).await {
             done?;
         }
-        Ok(())
+        unread.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// What the log says: the settings, and what is wrong with managed certificates.
+    async fn read(&self, tenant: &str, now: Timestamp) -> Result<(AlertSettings, Vec<Problem>), ManageError> {
+        let settings = self.manager.settings().await?.alerts.unwrap_or_default();
+        Ok((settings, wrong(&*self.manager.view().await?, tenant, now)))
     }
 
     /// Sends one destination what waits for it, in order, up to the first that it does not take.
@@ -172,6 +182,15 @@ impl Alerts {
         }
         Ok(())
     }
+}
+
+/// What a process knows from its last look.
+#[derive(Default)]
+struct Known {
+    /// Since when it looks after endpoints.
+    watching: Option<Timestamp>,
+    /// While the log cannot be read, messages go where they went.
+    settings: AlertSettings,
 }
 
 /// Why nobody is told.

@@ -21,8 +21,8 @@ use crate::sqlite::{self, Store};
 pub struct Watch {
     /// Its messages are this tenant's.
     pub tenant: String,
-    /// What is wrong with that tenant's managed certificates: the log knows.
-    pub managed: Vec<Problem>,
+    /// What is wrong with that tenant's managed certificates. None: the log cannot be read, and what was so stays.
+    pub managed: Option<Vec<Problem>>,
     /// Whether it looks after endpoints too, and since when: one process does.
     pub endpoints_since: Option<Timestamp>,
     /// Where messages go. Where they go nowhere, none is written, and problems wait.
@@ -87,8 +87,11 @@ impl Store {
 }
 
 async fn judge(write: &mut SqliteConnection, watch: &Watch, now: Timestamp) -> Result<usize, sqlx::Error> {
-    let mut now_true = watch.managed.clone();
-    let mut scopes = vec![format!("managed/{}/", watch.tenant)];
+    let (mut now_true, mut scopes) = (Vec::new(), Vec::new());
+    if let Some(managed) = &watch.managed {
+        now_true.extend(managed.iter().cloned());
+        scopes.push(format!("managed/{}/", watch.tenant));
+    }
     if let Some(since) = watch.endpoints_since {
         now_true.extend(truth::of_endpoints(write, now).await?);
         now_true.extend(truth::of_the_scheduler(write, since, now).await?);

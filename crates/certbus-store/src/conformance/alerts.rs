@@ -11,7 +11,7 @@ use crate::observations::Poll;
 fn watch() -> Watch {
     Watch {
         tenant: "default".into(),
-        managed: Vec::new(),
+        managed: Some(Vec::new()),
         endpoints_since: Some(at(0)),
         destinations: vec!["smtp".into()],
     }
@@ -173,7 +173,7 @@ pub async fn polls_that_nobody_makes_are_told(engine: &Engine) {
 pub async fn managed_certificates_of_another_tenant_are_left_to_their_own(engine: &Engine) {
     let of = |tenant: &str, problems: Vec<Problem>| Watch {
         tenant: tenant.into(),
-        managed: problems,
+        managed: Some(problems),
         endpoints_since: None,
         destinations: vec!["smtp".into()],
     };
@@ -183,13 +183,17 @@ pub async fn managed_certificates_of_another_tenant_are_left_to_their_own(engine
         assert!(engine.judged(&of("a", vec![overdue("a")]), minutes).await.is_empty());
         assert!(engine.judged(&of("ab", vec![overdue("ab")]), minutes).await.is_empty(), "minute {minutes}");
     }
+    let unread = Watch { managed: None, ..of("a", Vec::new()) };
+    for minutes in [50, 100] {
+        assert!(engine.judged(&unread, minutes).await.is_empty(), "a log that cannot be read ends nothing");
+    }
     assert!(engine.store.next_delivery("b", "smtp", at(41)).await.unwrap().is_none());
     let next = engine.store.next_delivery("ab", "smtp", at(41)).await.unwrap().unwrap();
     assert_eq!(next.body.problem.unwrap().key, "managed/ab/x/renewal-overdue");
 }
 
 pub async fn a_muted_problem_is_stored_and_not_told_and_both_are_in_the_trail(engine: &Engine) {
-    let watch = Watch { managed: vec![overdue("default")], endpoints_since: None, ..watch() };
+    let watch = Watch { managed: Some(vec![overdue("default")]), endpoints_since: None, ..watch() };
     assert_eq!(engine.judged(&watch, 0).await.len(), 1);
     engine.store.mute("managed/default/x", Some(at(2000)), &person(), at(1)).await.unwrap();
     assert!(engine.judged(&watch, 1500).await.is_empty(), "no reminder");
@@ -197,8 +201,8 @@ pub async fn a_muted_problem_is_stored_and_not_told_and_both_are_in_the_trail(en
     assert!(shown[0].is_muted && engine.store.mutes(at(1500)).await.unwrap()[0].until == Some(at(2000)));
     assert_eq!(engine.judged(&watch, 2000).await.len(), 1, "its time is over");
     engine.store.mute("managed/default/x/renewal-overdue", None, &person(), at(2001)).await.unwrap();
-    engine.judged(&Watch { managed: Vec::new(), ..watch.clone() }, 2002).await;
-    assert!(engine.judged(&Watch { managed: Vec::new(), ..watch }, 2100).await.is_empty(), "over, and not told");
+    engine.judged(&Watch { managed: Some(Vec::new()), ..watch.clone() }, 2002).await;
+    assert!(engine.judged(&Watch { managed: Some(Vec::new()), ..watch }, 2100).await.is_empty(), "over, and not told");
     engine.store.unmute("managed/default/x/renewal-overdue", &person(), at(2101)).await.unwrap();
     let trail = engine.store.audit(None, 10).await.unwrap();
     let told: Vec<_> = trail.iter().map(|line| (line.action.as_str(), line.subject.as_str())).collect();
@@ -210,7 +214,7 @@ pub async fn a_muted_problem_is_stored_and_not_told_and_both_are_in_the_trail(en
 pub async fn a_destination_gets_its_messages_in_order_and_one_that_hangs_keeps_its_own(engine: &Engine) {
     let store = &engine.store;
     let watch = |problems| Watch {
-        managed: problems,
+        managed: Some(problems),
         endpoints_since: None,
         destinations: vec!["smtp".into(), "exec".into()],
         ..watch()
