@@ -71,7 +71,7 @@ macro_rules! conformance {
             a_muted_problem_is_stored_and_not_told_and_both_are_in_the_trail
             a_destination_gets_its_messages_in_order_and_one_that_hangs_keeps_its_own
             a_test_that_was_asked_for_goes_to_whatever_destinations_there_are
-            invariant_10_nothing_is_muted_that_is_not_there
+            invariant_9_nothing_is_muted_that_is_not_there
             a_task_is_one_workers_until_its_lease_ends
             a_killed_workers_task_is_anothers_and_its_late_word_counts_no_more
             a_task_that_fails_waits_twice_as_long_each_time_and_dies_for_a_person_to_see

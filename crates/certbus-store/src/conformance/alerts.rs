@@ -277,7 +277,7 @@ pub async fn a_test_that_was_asked_for_goes_to_whatever_destinations_there_are(e
     assert_eq!(store.delivery_log(None, 1).await.unwrap()[0].state, "delivered");
 }
 
-pub async fn invariant_10_nothing_is_muted_that_is_not_there(engine: &Engine) {
+pub async fn invariant_9_nothing_is_muted_that_is_not_there(engine: &Engine) {
     let id = engine.add("shop.example").await;
     let mute = async |subject: &str| engine.store.mute(subject, None, &person(), at(0)).await;
     assert!(matches!(mute("endpoint/999").await, Err(StoreError::NotFound { .. })));

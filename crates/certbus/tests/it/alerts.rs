@@ -194,7 +194,7 @@ fn aiosmtpd_that_hangs_gets_all_of_it_later_in_order_and_once() {
 }
 
 #[test]
-fn invariant_10_killed_between_looking_and_sending_aiosmtpd_misses_nothing_and_doubles_are_known_by_their_id() {
+fn killed_between_looking_and_sending_aiosmtpd_misses_nothing_and_doubles_are_known_by_their_id() {
     const KILLS: usize = 8;
     const PROBLEMS: usize = 12;
     let (shop, mail) = (Shop::internal(), Mail::start(0, &[]));
