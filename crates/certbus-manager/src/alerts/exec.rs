@@ -93,3 +93,29 @@ fn environment(delivery: &Delivery) -> Vec<(&'static str, String)> {
     ];
     all.into_iter().map(|(name, value)| (name, value.replace('\0', " "))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use certbus_core::time::Timestamp;
+
+    fn delivery() -> Delivery {
+        let (uid, tenant, destination) = ("id".into(), "default".into(), "exec".into());
+        let body = Message::test(Timestamp::default());
+        Delivery { message: 1, uid, tenant, destination, attempt: 1, body }
+    }
+
+    #[tokio::test]
+    async fn a_program_that_hangs_is_killed_and_one_that_is_not_there_or_fails_is_named() {
+        let run = async |program: &str, millis| {
+            let limit = Duration::from_millis(millis);
+            super::run(Path::new(program), &delivery(), limit).await.map_err(|error| error.to_string())
+        };
+        let begun = std::time::Instant::now();
+        assert!(run("yes", 200).await.unwrap_err().contains("yes did not end"));
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(run("/no/such/program", 200).await.unwrap_err().contains("/no/such/program cannot be run"));
+        assert!(run("false", 10_000).await.unwrap_err().contains("false ended with exit status: 1"));
+        assert_eq!(run("true", 10_000).await, Ok(()), "it reads nothing, and is none the worse for it");
+    }
+}
