@@ -25,6 +25,7 @@ The command finds them by environment variables:
     CERTBUS_TEST_MOTO                URL of an S3 and Route 53 (moto), which take any credentials
     CERTBUS_CHROMIUM, CERTBUS_NODE_MODULES  a browser, and a folder with playwright-core and axe-core
     CERTBUS_TEST_SCHEMATHESIS        the program
+    CERTBUS_TEST_AIOSMTPD            a Python that has aiosmtpd: tests start mail servers of their own
     CERTBUS_TEST_COUNTERPARTIES      file: one line for each, `counterparty NAME VERSION`
 
 In zone http.test every name has the address 127.0.0.1, except below nowhere.http.test. In alias.test,
@@ -228,6 +229,14 @@ zone:
         self.environment["CERTBUS_NODE_MODULES"] = str(modules)
         self.environment["CERTBUS_TEST_SCHEMATHESIS"] = str(tester)
 
+    # Mail servers are started by their tests, each on a port of its own.
+    def aiosmtpd(self):
+        python = self.cache / "aiosmtpd" / "bin" / "python"
+        if not python.exists():
+            raise Failed("aiosmtpd is not installed; run ci/install-counterparties")
+        self.counterparty("aiosmtpd", version([str(python), "-c", "import aiosmtpd; print(aiosmtpd.__version__)"], 0))
+        self.environment["CERTBUS_TEST_AIOSMTPD"] = str(python)
+
     # Pebble ships no certificate for its own API.
     def api_certificate(self):
         openssl = self.program("openssl")
@@ -282,6 +291,7 @@ zone:
         bind_port = self.bind(knot_port)
         self.moto(self.cache)
         self.web(self.cache)
+        self.aiosmtpd()
         api = self.api_certificate()
         # Authorizations are used again by half by default; tests want every challenge to be met.
         no_reuse = {"PEBBLE_AUTHZREUSE": "0", "PEBBLE_WFE_NONCEREJECT": "0"}
@@ -310,6 +320,7 @@ zone:
         self.counterparty("Pebble", pebble_version(self.program("pebble")))
         self.counterparty("OpenSSL", version([self.program("openssl"), "version"], 1))
         self.counterparty("Alertmanager", version([self.program("prometheus-alertmanager"), "--version"], 2))
+        self.counterparty("Prometheus", version([self.program("promtool"), "--version"], 2))
         self.counterparty("curl", version([self.program("curl"), "--version"], 1))
         # Started by their tests, each with a configuration of its own.
         self.counterparty("nginx", version([self.program("nginx"), "-v"], -1))

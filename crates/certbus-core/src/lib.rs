@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod agenda;
+pub mod alert;
 pub mod authority;
 pub mod batch;
 pub mod budget;

@@ -12,6 +12,7 @@ use certbus_core::spec::Challenge;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use crate::alerts::settings::AlertSettings;
 use crate::check_in::CheckInSettings;
 
 pub use challenges::{Dns01Settings, S3Settings};
@@ -47,6 +48,9 @@ pub struct Issuing {
     /// Who is told of each renewal round.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check_in: Option<CheckInSettings>,
+    /// Who is told when something is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<AlertSettings>,
     /// Who changes DNS zones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns01: Option<Dns01Settings>,
@@ -107,6 +111,11 @@ impl Secret {
         Self(text.into())
     }
 
+    /// Whether a mask stands in its place.
+    pub(crate) fn is_masked(&self) -> bool {
+        self.0 == MASK
+    }
+
     /// For the library that needs it.
     pub fn expose(&self) -> SecretString {
         self.0.clone().into()
@@ -140,11 +149,11 @@ pub(crate) fn wrong(what: impl Into<String>) -> SettingsError {
 }
 
 /// Keys of certbus.toml: here they are in the wrong place.
-pub const LOCAL_KEYS: [&str; 7] = ["data", "log", "identity", "trust", "http01", "exec", "web"];
+pub const LOCAL_KEYS: [&str; 8] = ["data", "log", "identity", "trust", "http01", "exec", "web", "alert"];
 
 /// Keys of the issuing settings: in certbus.toml they are in the wrong place.
-pub const ISSUING_KEYS: [&str; 8] =
-    ["default_ca", "fallback", "challenge", "check_in", "ca", "dns01", "s3", "resolver"];
+pub const ISSUING_KEYS: [&str; 9] =
+    ["default_ca", "fallback", "challenge", "check_in", "alerts", "ca", "dns01", "s3", "resolver"];
 
 impl Issuing {
     /// Parses TOML. Errors name the line and never quote it: it may hold a secret.
@@ -194,6 +203,9 @@ impl Issuing {
         if let Some(check_in) = &mut shown.check_in {
             mask(&mut check_in.url);
         }
+        for (_, secret) in shown.alerts.iter_mut().flat_map(AlertSettings::secrets) {
+            *secret = Secret::new(MASK);
+        }
         shown
     }
 
@@ -233,6 +245,13 @@ impl Issuing {
         if let Some(check_in) = &mut self.check_in {
             let old = before.check_in.as_ref().and_then(|check_in| check_in.url.as_ref());
             restore("check_in.url".into(), &mut check_in.url, old);
+        }
+        let mut old = before.alerts.clone().unwrap_or_default();
+        let old: BTreeMap<String, Secret> = old.secrets().map(|(key, secret)| (key, secret.clone())).collect();
+        for (key, secret) in self.alerts.iter_mut().flat_map(AlertSettings::secrets) {
+            let mut kept = Some(secret.clone());
+            restore(key.clone(), &mut kept, old.get(&key));
+            *secret = kept.unwrap_or_else(|| Secret::new(""));
         }
         match missing {
             None => Ok(()),
@@ -311,6 +330,9 @@ impl Issuing {
         }
         if let Some(problem) = self.check_in.as_ref().and_then(CheckInSettings::problem) {
             return Err(wrong(problem));
+        }
+        if let Some(alerts) = &self.alerts {
+            alerts.check()?;
         }
         if let Some(dns01) = &self.dns01 {
             dns01.check()?;

@@ -1,6 +1,7 @@
 //! Drives what the other crates decide and do: every flow is load (fold to the head), decide (a pure function of core),
 //! append (compare-and-set; on conflict reload and decide again), act (idempotent).
 
+pub mod alerts;
 mod appender;
 pub mod ceremony;
 mod challenges;

@@ -8,12 +8,14 @@
     reason = "tests that other crates run: each function is a sentence of behaviour, and panics when it is untrue"
 )]
 
+mod alerts;
 mod inventory;
 mod issued;
 mod people;
 mod tasks;
 mod world;
 
+pub use alerts::*;
 pub use inventory::*;
 pub use issued::*;
 pub use people::*;
@@ -59,6 +61,17 @@ macro_rules! conformance {
             the_last_admin_who_can_log_in_stays_one
             failed_logins_in_a_row_make_the_next_wait_and_a_good_one_forgives
             a_token_is_known_by_its_hash_until_it_ends_or_is_removed
+            an_endpoint_that_expired_is_told_once_and_once_more_when_it_is_renewed
+            a_node_that_fails_once_or_twice_makes_no_endpoint_unreachable
+            four_nodes_of_one_endpoint_are_one_problem
+            another_issuer_is_told_once_and_what_was_seen_before_is_no_news
+            an_older_version_is_told_when_it_is_still_seen_an_hour_after_the_offer
+            polls_that_nobody_makes_are_told
+            managed_certificates_of_another_tenant_are_left_to_their_own
+            a_muted_problem_is_stored_and_not_told_and_both_are_in_the_trail
+            a_destination_gets_its_messages_in_order_and_one_that_hangs_keeps_its_own
+            a_test_that_was_asked_for_goes_to_whatever_destinations_there_are
+            invariant_9_nothing_is_muted_that_is_not_there
             a_task_is_one_workers_until_its_lease_ends
             a_killed_workers_task_is_anothers_and_its_late_word_counts_no_more
             a_task_that_fails_waits_twice_as_long_each_time_and_dies_for_a_person_to_see

@@ -1,6 +1,7 @@
 //! The inventory: endpoints, certificates, what was observed of them and what was issued for them; and the tasks that fill
 //! it. It decides nothing (that is core's) and asks nobody.
 
+pub mod alerts;
 pub mod audit;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -11,6 +12,7 @@ pub mod issued;
 pub mod kept;
 mod listing;
 pub mod observations;
+pub mod outbox;
 pub mod people;
 pub mod schedule;
 pub mod search;

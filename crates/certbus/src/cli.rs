@@ -1,6 +1,7 @@
 //! The command line: what can be said, and which file does it.
 
 mod agent;
+mod alert;
 mod audit;
 mod cert;
 mod check;
@@ -115,6 +116,9 @@ enum Command {
     /// What programs show when they use the API.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Who is told when something is wrong, and what of.
+    #[command(subcommand)]
+    Alert(alert::AlertCommand),
     /// The audit trail: who changed what, when, from where.
     Audit(audit::Audit),
     /// An HTTPS server that serves managed certificates: a model for your own.
@@ -155,6 +159,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Task(command) => command.run(&settings()?).await,
         Command::User(command) => command.run(&settings()?).await,
         Command::Token(command) => command.run(&settings()?).await,
+        Command::Alert(command) => command.run(&settings()?).await,
         Command::Audit(audit) => audit.run(&settings()?).await,
         Command::ExampleServer(server) => server.run(&settings()?).await,
         Command::Completions { shell } => {

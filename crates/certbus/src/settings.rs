@@ -8,6 +8,7 @@ use certbus_agent::{Target, TargetSettings};
 use certbus_core::chain::Pin;
 use certbus_core::endpoint::{USUAL_SITE, Word};
 use certbus_manager::LocalSolvers;
+use certbus_manager::alerts::LocalAlerts;
 use certbus_manager::issuing::{ISSUING_KEYS, without_values};
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -26,6 +27,7 @@ pub(crate) struct File {
     exec: ExecSection,
     inventory: InventorySection,
     web: WebSection,
+    alert: AlertSection,
     target: Vec<toml::Spanned<TargetSettings>>,
 }
 
@@ -54,6 +56,12 @@ struct Http01Section {
 #[serde(deny_unknown_fields, default)]
 struct ExecSection {
     dns01: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct AlertSection {
+    exec: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -294,6 +302,11 @@ impl Settings {
     /// What the agent keeps in line on this machine.
     pub(crate) fn targets(&self) -> &[Target] {
         &self.targets
+    }
+
+    /// What this machine brings for alerts.
+    pub(crate) fn alerts(&self) -> LocalAlerts {
+        LocalAlerts { exec: self.file.alert.exec.clone() }
     }
 
     /// What this machine brings for challenges.

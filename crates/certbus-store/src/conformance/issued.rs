@@ -8,7 +8,7 @@ use super::world::{DAYS, Engine, at, certificate, failed, managed, person, serve
 use crate::issued::Told;
 use crate::{Query, State};
 
-fn obtained(number: u8, names: &str, leaf: &[u8], place: i64) -> Told {
+pub(super) fn obtained(number: u8, names: &str, leaf: &[u8], place: i64) -> Told {
     Told::Obtained {
         id: managed(number),
         names: names.split(' ').map(|name| name.parse().unwrap()).collect(),
@@ -20,7 +20,7 @@ fn obtained(number: u8, names: &str, leaf: &[u8], place: i64) -> Told {
     }
 }
 
-fn offered(number: u8, leaf: &[u8], place: i64) -> Told {
+pub(super) fn offered(number: u8, leaf: &[u8], place: i64) -> Told {
     Told::Offered { id: managed(number), version: Hash::of(leaf), place, at: at(0) }
 }
 
@@ -29,7 +29,7 @@ fn cursor(seq: u64) -> Cursor {
 }
 
 impl Engine {
-    async fn told(&self, from: u64, told: &[Told]) {
+    pub(super) async fn told(&self, from: u64, told: &[Told]) {
         assert!(self.store.project("default", cursor(from), cursor(from + 1), told, at(0)).await.unwrap());
         self.holds().await;
     }

@@ -80,6 +80,9 @@ async fn change(manager: &Manager, before: &Issuing, text: &str, dry_run: bool) 
     } else {
         let mut after = Issuing::parse(text)?;
         after.unmask(before)?;
+        if let Some(alerts) = &mut after.alerts {
+            alerts.take_files()?;
+        }
         after
     };
     if after == *before {

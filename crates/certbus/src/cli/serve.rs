@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use certbus_agent::Notifier;
+use certbus_manager::alerts::Alerts;
 use certbus_manager::clock;
 use certbus_manager::inventory::projector::Projector;
 use certbus_manager::inventory::{scheduler, worker::Worker};
@@ -50,6 +51,7 @@ impl Serve {
                 output::problem(format!("{id}: {error}"));
             }
             let polls = watch_once(settings, tenant).await;
+            tell_once(settings, manager).await;
             match &polls {
                 Ok(0) => {}
                 Ok(1) => output::line("1 endpoint polled"),
@@ -117,6 +119,7 @@ pub(super) async fn work(settings: &Settings, manager: Arc<Manager>, store: Stor
                 () = told(stopped.clone()) => {}
             }
         },
+        Alerts::new(manager.clone(), settings.alerts(), store.clone(), process()).run(told(stopped.clone())),
         wishes::run(manager.clone(), settings.solvers(), store.clone(), told(stopped.clone())),
     );
 }
@@ -161,6 +164,14 @@ pub(super) fn face(settings: &Settings, web: &Web, url: String, manager: Arc<Man
         proxies: web.proxies.clone(),
         url,
     })
+}
+
+/// Tells people what is wrong, once. Whoever cannot be told keeps nothing from being renewed.
+async fn tell_once(settings: &Settings, manager: Arc<Manager>) {
+    let Ok(store) = wire::inventory(settings).await else { return };
+    if let Err(error) = Alerts::new(manager, settings.alerts(), store, process()).once().await {
+        tracing::error!("nobody is told what is wrong: {error}");
+    }
 }
 
 /// The same, what is due now, once. Returns how many polls that were.

@@ -10,13 +10,13 @@ use crate::shop::{Running, Shop, eventually};
 
 /// Hears HTTP requests and answers each with 200; keeps head and body.
 #[derive(Clone)]
-struct Ear {
-    port: u16,
+pub(crate) struct Ear {
+    pub(crate) port: u16,
     heard: Arc<Mutex<Vec<String>>>,
 }
 
 impl Ear {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let ear = Self { port: listener.local_addr().unwrap().port(), heard: Arc::default() };
         let heard = ear.heard.clone();
@@ -29,7 +29,7 @@ impl Ear {
         ear
     }
 
-    fn heard(&self) -> Vec<String> {
+    pub(crate) fn heard(&self) -> Vec<String> {
         self.heard.lock().unwrap().clone()
     }
 }

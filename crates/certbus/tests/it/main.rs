@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod agent;
 #[cfg(test)]
+mod alerts;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod ca_proxy;
