@@ -1,6 +1,7 @@
 //! The web and the API as a browser and a program meet them: over a socket, with cookies and tokens.
 
 mod browser;
+mod hardened;
 pub(crate) mod http;
 mod peers;
 mod roles;

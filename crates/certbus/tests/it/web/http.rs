@@ -9,6 +9,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub(crate) struct Web {
     pub(crate) place: String,
+    host: String,
     headers: Vec<String>,
     pub(crate) csrf: Option<String>,
 }
@@ -45,13 +46,18 @@ impl Answer {
 
 impl Web {
     pub(crate) fn at(place: &str) -> Self {
-        Self { place: place.to_owned(), headers: Vec::new(), csrf: None }
+        Self { place: place.to_owned(), host: place.to_owned(), headers: Vec::new(), csrf: None }
     }
 
     pub(crate) fn with_header(&self, line: &str) -> Self {
         let mut with = self.clone();
         with.headers.push(line.to_owned());
         with
+    }
+
+    /// Under another name.
+    pub(crate) fn named(&self, host: &str) -> Self {
+        Self { host: host.to_owned(), ..self.clone() }
     }
 
     pub(crate) fn with_cookie(&self, cookie: &str) -> Self {
@@ -93,7 +99,7 @@ impl Web {
     fn open(&self, method: &str, path: &str, kind: &str, body: &str) -> std::io::Result<BufReader<TcpStream>> {
         let mut stream = TcpStream::connect(&self.place)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.place);
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.host);
         self.headers.iter().for_each(|line| head.push_str(&format!("{line}\r\n")));
         if !kind.is_empty() {
             head.push_str(&format!("content-type: {kind}\r\ncontent-length: {}\r\n", body.len()));

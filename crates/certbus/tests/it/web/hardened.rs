@@ -1,0 +1,116 @@
+//! What somebody would try who wants in, or wants others out.
+
+use std::process::Stdio;
+
+use super::http::Web;
+use super::{PASSWORD, served};
+use crate::shop::{Running, Shop, eventually};
+
+#[test]
+fn guesses_at_once_are_slowed_as_guesses_one_by_one_and_others_at_the_same_address_are_not() {
+    let shop = Shop::internal();
+    let (_server, web) = served(&shop);
+    shop.add_user("bob", "viewer");
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let guess = |n: usize| {
+            let web = &web;
+            move || web.form("/login", &[("name", "ann"), ("password", &format!("guess number {n}"))]).status
+        };
+        let all: Vec<_> = (0..24).map(|n| scope.spawn(guess(n))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let looked_at = statuses.iter().filter(|status| **status == 401).count();
+    assert!((3..=5).contains(&looked_at), "{statuses:?}");
+    assert!(statuses.iter().all(|status| matches!(status, 401 | 429)), "{statuses:?}");
+    web.login("bob", PASSWORD);
+}
+
+#[test]
+fn a_token_is_of_its_tenant_and_makes_neither_tokens_nor_users() {
+    let shop = Shop::internal();
+    let (_server, web) = served(&shop);
+    let bearer = |token: &str| web.with_header(&format!("authorization: Bearer {token}"));
+    let admin = bearer(&shop.token("admin", "admin"));
+    assert_eq!(admin.form("/tokens", &[("name", "more"), ("scope", "admin")]).status, 403);
+    assert_eq!(admin.form("/users", &[("name", "eve"), ("role", "admin")]).status, 403);
+    let other = shop.ok(&["--tenant", "other", "token", "new", "other", "--scope", "admin"]).out;
+    for path in ["/", "/api/v1/glance", "/metrics", "/api/v1/endpoints"] {
+        assert_eq!(bearer(other.trim()).get(path).status, 403, "{path}");
+        assert_eq!(admin.get(path).status, 200, "{path}");
+    }
+}
+
+#[test]
+fn another_host_a_forged_hop_and_a_large_body_are_refused() {
+    let shop = Shop::internal();
+    shop.add_user("ann", "admin");
+    let conf = "[web]\ntls = \"proxy\"\ntrusted_proxies = [\"127.0.0.1\"]\npublic_url = \"https://certbus.example\"\n";
+    let before = std::fs::read_to_string(shop.path("certbus.toml")).unwrap();
+    std::fs::write(shop.path("certbus.toml"), format!("{before}\n{conf}")).unwrap();
+    let place = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut command = shop.command(&["serve", "--listen", &place]);
+    let out = std::fs::File::create(shop.path("serve.log")).unwrap();
+    let _server = Running::new(command.stdout(out).spawn().unwrap());
+    let web = eventually("it listens", || std::net::TcpStream::connect(&place).ok().map(|_| Web::at(&place)));
+    for hops in ["127.0.0.1, 203.0.113.5", "127.0.0.1, 203.0.113.5:4711", "127.0.0.1, unknown", "127.0.0.1"] {
+        let answer = web.with_header(&format!("x-forwarded-for: {hops}")).get("/metrics");
+        assert_eq!(answer.status, 401, "{hops}");
+    }
+    assert_eq!(web.named("evil.example").get("/healthz").status, 421);
+    assert_eq!(web.named("certbus.example").get("/healthz").status, 200);
+    let large = "x".repeat(100_000);
+    assert!(web.try_form("/login", &[("name", "ann"), ("password", &large)]).is_none_or(|answer| answer.status == 413));
+    let done = web.form("/login", &[("name", "ann"), ("password", PASSWORD)]);
+    assert!(done.header("set-cookie").unwrap().starts_with("__Host-certbus_session=") && done.cookie().len() > 40);
+    assert!(done.header("set-cookie").unwrap().contains("Secure"));
+}
+
+#[test]
+fn a_link_works_for_who_is_logged_in_as_another_and_a_pause_said_twice_is_one() {
+    let shop = Shop::internal();
+    shop.ok(&["endpoint", "add", "127.0.0.1:9"]);
+    let (_server, web) = served(&shop);
+    let ann = web.login("ann", PASSWORD);
+    let link = shop.ok(&["user", "invite", "bob"]).out.trim().to_owned();
+    let path = link.split("/welcome/").nth(1).map(|secret| format!("/welcome/{secret}")).unwrap();
+    let fields = [("password", PASSWORD), ("again", PASSWORD)];
+    assert_eq!(ann.without_csrf().form(&path, &fields).status, 303);
+    for _ in 0..2 {
+        assert_eq!(ann.form("/endpoints/1/pause", &[("active", "no")]).status, 303);
+    }
+    assert!(ann.get("/endpoints/1").body.contains("paused"));
+    let bulk = ann.form("/endpoints/bulk", &[("do", "poll"), ("id", "1"), ("id", "1"), ("id", "77")]);
+    assert_eq!(bulk.status, 303);
+    assert_eq!(shop.ok(&["task", "ls", "--json"]).out.matches("now").count(), 0, "what is paused is not polled");
+    let trail = shop.ok(&["audit", "--json"]).out;
+    assert_eq!(trail.matches("\"endpoint edit\"").count(), 1, "{trail}");
+    ann.form("/endpoints/1/pause", &[("active", "yes")]);
+    ann.form("/endpoints/bulk", &[("do", "poll"), ("id", "1")]);
+    assert_eq!(shop.ok(&["audit", "--json"]).out.matches("\"endpoint poll\"").count(), 1);
+}
+
+#[test]
+fn another_certificate_than_a_renewal_would_bring_is_a_surprise() {
+    let (shop, foreign) = (Shop::internal(), Shop::internal());
+    shop.ok(&["cert", "mk", "--subdomain", "www.shop.example"]);
+    foreign.ok(&["cert", "mk", "--subdomain", "www.shop.example", "-d", "evil.example"]);
+    let (_server, web) = served(&shop);
+    let ann = web.login("ann", PASSWORD);
+    let (first, port) = shop.serve(&[]);
+    shop.ok(&["endpoint", "add", &format!("127.0.0.1:{port}"), "--sni", "www.shop.example", "--name", "www"]);
+    shop.ok(&["endpoint", "poll", "www"]);
+    shop.ok(&["cert", "renew", &shop.only().0]);
+    eventually("the renewal is served", || {
+        shop.ok(&["endpoint", "poll", "www"]);
+        Some(()).filter(|()| ann.get("/endpoints/1").body.contains(">renewed<"))
+    });
+    first.kill();
+    let place = format!("127.0.0.1:{port}");
+    let mut second = foreign.command(&["example-server", "--listen", &place]);
+    let _second = Running::new(second.stdout(Stdio::null()).spawn().unwrap());
+    let page = eventually("the other is served", || {
+        shop.ok(&["endpoint", "poll", "www"]);
+        Some(ann.get("/endpoints/1").body).filter(|page| page.contains(">surprise<"))
+    });
+    assert!(page.contains("other names"), "{page}");
+}
