@@ -96,8 +96,15 @@ fn another_certificate_than_a_renewal_would_bring_is_a_surprise() {
     foreign.ok(&["cert", "mk", "--subdomain", "www.shop.example", "-d", "evil.example"]);
     let (_server, web) = served(&shop);
     let ann = web.login("ann", PASSWORD);
-    let (first, port) = shop.serve(&[]);
-    shop.ok(&["endpoint", "add", &format!("127.0.0.1:{port}"), "--sni", "www.shop.example", "--name", "www"]);
+    // An address of its own, which no other test takes meanwhile.
+    let place = "127.0.0.77:8443";
+    let serve = |shop: &Shop| {
+        let mut command = shop.command(&["example-server", "--listen", place]);
+        Running::new(command.stdout(Stdio::null()).spawn().unwrap())
+    };
+    let first = serve(&shop);
+    eventually("it listens", || std::net::TcpStream::connect(place).ok());
+    shop.ok(&["endpoint", "add", place, "--sni", "www.shop.example", "--name", "www"]);
     shop.ok(&["endpoint", "poll", "www"]);
     shop.ok(&["cert", "renew", &shop.only().0]);
     eventually("the renewal is served", || {
@@ -105,9 +112,7 @@ fn another_certificate_than_a_renewal_would_bring_is_a_surprise() {
         Some(()).filter(|()| ann.get("/endpoints/1").body.contains(">renewed<"))
     });
     first.kill();
-    let place = format!("127.0.0.1:{port}");
-    let mut second = foreign.command(&["example-server", "--listen", &place]);
-    let _second = Running::new(second.stdout(Stdio::null()).spawn().unwrap());
+    let _second = serve(&foreign);
     let page = eventually("the other is served", || {
         shop.ok(&["endpoint", "poll", "www"]);
         Some(ann.get("/endpoints/1").body).filter(|page| page.contains(">surprise<"))
