@@ -289,7 +289,8 @@ fn changed(row: &sqlx::sqlite::SqliteRow) -> Result<Changed, sqlx::Error> {
     let end = |column: &str| row.try_get::<Option<i64>, _>(column);
     let mut surprise = Vec::new();
     let kind: String = row.try_get("kind")?;
-    if let (Some(was), Some(is), "replaced") = (text("was_issuer")?, text("is_issuer")?, kind.as_str()) {
+    let another = matches!(kind.as_str(), "replaced" | "otherwise");
+    if let (Some(was), Some(is), true) = (text("was_issuer")?, text("is_issuer")?, another) {
         // A CA's intermediates follow each other; whose they are stays.
         let by = |name: &str| name.split(", ").find(|part| part.starts_with("O=")).unwrap_or(name).to_owned();
         let names = |text: Option<String>| -> std::collections::BTreeSet<String> {
@@ -298,7 +299,8 @@ fn changed(row: &sqlx::sqlite::SqliteRow) -> Result<Changed, sqlx::Error> {
         let all = [
             (by(&was) != by(&is), "another issuer"),
             (names(text("was_names")?) != names(text("is_names")?), "other names"),
-            (end("is_end")? < end("was_end")?, "ends sooner"),
+            // Looked at otherwise, a server shows the other of its two, which need not be newer.
+            (kind == "replaced" && end("is_end")? < end("was_end")?, "ends sooner"),
         ];
         surprise.extend(all.into_iter().filter(|(so, _)| *so).map(|(_, words)| words));
     }

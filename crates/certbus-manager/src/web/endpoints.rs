@@ -198,8 +198,8 @@ pub(super) fn change_rows(changes: Vec<Changed>, now: Timestamp) -> Vec<ChangeRo
     let row = |one: Changed| {
         let (words, kind) = match one.kind.as_str() {
             "first" => ("first seen", "off"),
-            "replaced" if one.surprise.is_empty() => ("renewed", "good"),
-            "replaced" => ("surprise", "warn"),
+            "replaced" | "otherwise" if !one.surprise.is_empty() => ("surprise", "warn"),
+            "replaced" => ("renewed", "good"),
             "otherwise" => ("looked at otherwise", "off"),
             "chain" => ("other chain", "off"),
             "failing" => ("fails", "bad"),
