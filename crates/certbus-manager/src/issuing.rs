@@ -209,6 +209,16 @@ impl Issuing {
         shown
     }
 
+    /// What `text` makes of `before`: TOML in which a mask that stayed keeps its secret.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn changed(before: &Self, text: &str) -> Result<Self, SettingsError> {
+        let mut after = Self::parse(text)?;
+        after.unmask(before)?;
+        Ok(after)
+    }
+
     /// Puts the secrets of `before` where these settings have masks: so that an edited display loses none.
     ///
     /// # Errors

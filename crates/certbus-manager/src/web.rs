@@ -1,6 +1,7 @@
 //! The face: pages for people and an API for programs. It asks the store and the log and shows what they say; what anything
 //! means is core's. Private keys are not its business: it never sees one.
 
+mod alerts;
 mod api;
 mod asker;
 mod assets;
@@ -19,6 +20,7 @@ pub mod password;
 mod people;
 pub mod routes;
 pub mod secret;
+mod settings;
 mod tasks;
 mod tokens;
 
@@ -36,6 +38,7 @@ use certbus_store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tower_http::compression::CompressionLayer;
 
+use crate::alerts::LocalAlerts;
 use crate::clock;
 use crate::manager::Manager;
 
@@ -74,6 +77,8 @@ pub struct Parts {
     pub manager: Option<Arc<Manager>>,
     /// The site whose worker makes the polls that people ask for, where an endpoint has several.
     pub site: String,
+    /// What this machine brings to tell people with.
+    pub local_alerts: LocalAlerts,
     /// Whether people come over TLS, so that their cookies never go without.
     pub secure: bool,
     /// Proxies that say from where a request comes.

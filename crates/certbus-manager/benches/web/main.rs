@@ -55,6 +55,7 @@ impl Server {
             store: store.clone(),
             manager: None,
             site: "default".into(),
+            local_alerts: certbus_manager::alerts::LocalAlerts::default(),
             secure: false,
             proxies: Vec::new(),
             url: String::new(),

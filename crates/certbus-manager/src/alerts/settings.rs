@@ -115,6 +115,12 @@ impl AlertSettings {
         Ok(())
     }
 
+    /// Whether a secret is to be read from a file of the machine where the settings were written.
+    pub fn names_files(&self) -> bool {
+        self.smtp.as_ref().is_some_and(|smtp| smtp.password_file.is_some())
+            || self.webhook.iter().any(|webhook| webhook.secret_file.is_some())
+    }
+
     /// Every secret, by its key.
     pub(crate) fn secrets(&mut self) -> impl Iterator<Item = (String, &mut Secret)> {
         let password = self.smtp.as_mut().and_then(|smtp| smtp.password.as_mut());

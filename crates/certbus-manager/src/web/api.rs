@@ -1,17 +1,20 @@
 //! The API, version 1: what the pages show and do, for programs. Its description is at `/api/v1/openapi.json`.
 
+mod alerts;
 mod certificates;
 mod endpoints;
 mod input;
 mod managed;
+mod settings;
 mod upkeep;
 
 use axum::Json;
 use axum::http::Method;
 use certbus_core::access::Role;
-use utoipa::openapi::RefOr;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{Schema, SchemaType, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{PathItem, RefOr};
 use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::routes::{Access, Route, route};
@@ -53,7 +56,8 @@ pub(crate) struct WrongField {
         endpoints::list, endpoints::add, endpoints::show, endpoints::edit, endpoints::remove, endpoints::poll,
         endpoints::timeline, endpoints::changes, certificates::show, certificates::pem, managed::list, managed::create,
         managed::show, managed::renew, managed::remove, managed::story, upkeep::glance, upkeep::changes, upkeep::tasks,
-        upkeep::retry, upkeep::audit, upkeep::users, upkeep::tokens,
+        upkeep::retry, upkeep::audit, upkeep::users, upkeep::tokens, alerts::list, alerts::mutes, alerts::mute, alerts::unmute,
+        alerts::log, alerts::test, settings::show, settings::change,
     ),
     components(schemas(Problem, WrongField, endpoints::StateWord)),
     modifiers(&Bearer),
@@ -65,6 +69,11 @@ struct Bearer;
 
 impl Modify for Bearer {
     fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        // Each is known by a word of its own: `endpoints_list`, `managed_list`.
+        for operation in description.paths.paths.values_mut().flat_map(operations) {
+            let tag = operation.tags.iter().flatten().next().cloned().unwrap_or_default();
+            operation.operation_id = operation.operation_id.take().map(|name| format!("{tag}_{name}"));
+        }
         let components = description.components.get_or_insert_default();
         let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
         components.add_security_scheme("token", scheme);
@@ -78,6 +87,12 @@ impl Modify for Bearer {
             components.schemas.insert("EndpointNew".into(), RefOr::T(Schema::Object(new)));
         }
     }
+}
+
+/// What is answered at a path.
+fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, patch, .. } = path;
+    [get, put, post, delete, patch].into_iter().flatten()
 }
 
 async fn openapi() -> Json<utoipa::openapi::OpenApi> {
@@ -116,6 +131,14 @@ pub(super) fn table() -> Vec<Route> {
         route(GET, "/api/v1/audit", ADMIN, upkeep::audit),
         route(GET, "/api/v1/users", ADMIN, upkeep::users),
         route(GET, "/api/v1/tokens", ADMIN, upkeep::tokens),
+        route(GET, "/api/v1/alerts", VIEWER, alerts::list),
+        route(GET, "/api/v1/alerts/mutes", VIEWER, alerts::mutes),
+        route(POST, "/api/v1/alerts/mutes", OPERATOR, alerts::mute),
+        route(Method::DELETE, "/api/v1/alerts/mutes", OPERATOR, alerts::unmute),
+        route(GET, "/api/v1/alerts/log", VIEWER, alerts::log),
+        route(POST, "/api/v1/alerts/test", OPERATOR, alerts::test),
+        route(GET, "/api/v1/settings", ADMIN, settings::show),
+        route(Method::PUT, "/api/v1/settings", ADMIN, settings::change),
     ]
 }
 
@@ -132,8 +155,13 @@ mod tests {
             .paths
             .iter()
             .flat_map(|(path, item)| {
-                let methods =
-                    [("GET", &item.get), ("POST", &item.post), ("PATCH", &item.patch), ("DELETE", &item.delete)];
+                let methods = [
+                    ("GET", &item.get),
+                    ("POST", &item.post),
+                    ("PUT", &item.put),
+                    ("PATCH", &item.patch),
+                    ("DELETE", &item.delete),
+                ];
                 let there = methods.into_iter().filter(|(_, operation)| operation.is_some());
                 there.map(|(method, _)| format!("{method} {path}")).collect::<Vec<_>>()
             })
@@ -144,5 +172,9 @@ mod tests {
             .filter(|line| !line.ends_with("openapi.json"))
             .collect();
         assert_eq!(described, answered);
+        let mut description = Description::openapi();
+        let ids: Vec<_> =
+            description.paths.paths.values_mut().flat_map(operations).map(|one| one.operation_id.clone()).collect();
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{ids:?}");
     }
 }

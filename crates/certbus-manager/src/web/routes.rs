@@ -14,8 +14,8 @@ use certbus_core::access::Role;
 use super::asker::{Asker, ask, peer};
 use super::fault::Fault;
 use super::{
-    Face, LARGEST_BODY, LARGEST_IMPORT, api, assets, audit, certificates, dashboard, endpoint, endpoints, healthz,
-    login, managed, metrics, page, people, readyz, tasks, tokens,
+    Face, LARGEST_BODY, LARGEST_IMPORT, alerts, api, assets, audit, certificates, dashboard, endpoint, endpoints,
+    healthz, login, managed, metrics, page, people, readyz, settings, tasks, tokens,
 };
 
 /// To whom something is answered.
@@ -98,7 +98,13 @@ pub fn table() -> Vec<Route> {
         route(POST, "/managed/{id}/remove", OPERATOR, managed::remove),
         route(GET, "/tasks", VIEWER, tasks::list),
         route(POST, "/tasks/{id}/retry", OPERATOR, tasks::retry),
+        route(GET, "/alerts", VIEWER, alerts::list),
+        route(POST, "/alerts/mute", OPERATOR, alerts::mute),
+        route(POST, "/alerts/unmute", OPERATOR, alerts::unmute),
+        route(POST, "/alerts/test", OPERATOR, alerts::test),
         route(GET, "/audit", ADMIN, audit::list),
+        route(GET, "/settings", ADMIN, settings::show),
+        route(POST, "/settings", ADMIN_IN_PERSON, settings::change),
         route(GET, "/users", ADMIN, people::list),
         route(POST, "/users", ADMIN_IN_PERSON, people::invite),
         route(POST, "/users/{name}/role", ADMIN_IN_PERSON, people::set_role),

@@ -78,8 +78,7 @@ async fn change(manager: &Manager, before: &Issuing, text: &str, dry_run: bool) 
         }
         after
     } else {
-        let mut after = Issuing::parse(text)?;
-        after.unmask(before)?;
+        let mut after = Issuing::changed(before, text)?;
         if let Some(alerts) = &mut after.alerts {
             alerts.take_files()?;
         }

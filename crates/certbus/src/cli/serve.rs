@@ -160,6 +160,7 @@ pub(super) fn face(settings: &Settings, web: &Web, url: String, manager: Arc<Man
         store,
         manager: Some(manager),
         site: settings.site().to_owned(),
+        local_alerts: settings.alerts(),
         secure: web.secure,
         proxies: web.proxies.clone(),
         url,

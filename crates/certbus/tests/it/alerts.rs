@@ -76,7 +76,7 @@ impl Shop {
     }
 
     /// Endpoints where nobody listens, after three polls. Returns their names.
-    fn dead_ends(&self, many: usize, owner: &str) -> Vec<String> {
+    pub(crate) fn dead_ends(&self, many: usize, owner: &str) -> Vec<String> {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let names: Vec<String> = (0..many).map(|number| format!("127.0.0.1:{}", silent + number as u16)).collect();
         for name in &names {
@@ -100,7 +100,7 @@ impl Shop {
     }
 
     /// A program that appends what it is told to a file. Returns that file.
-    fn program(&self, script: &str) -> std::path::PathBuf {
+    pub(crate) fn program(&self, script: &str) -> std::path::PathBuf {
         let (program, out) = (self.path("tell"), self.path("told.jsonl"));
         std::fs::write(&program, format!("#!/bin/sh\n{}\n", script.replace("OUT", out.to_str().unwrap()))).unwrap();
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
@@ -117,7 +117,7 @@ impl Shop {
     }
 }
 
-fn patiently<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn patiently<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = ask() {

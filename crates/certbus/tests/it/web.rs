@@ -5,6 +5,7 @@ mod hardened;
 pub(crate) mod http;
 mod peers;
 mod roles;
+mod upkeep;
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -38,7 +38,7 @@ async function login(page) {
 
 const pages = {
   dashboard: '/', endpoints: '/endpoints', endpoint: '/endpoints/1', 'endpoint-form': '/endpoints/new', import: '/endpoints/import',
-  managed: '/managed', order: '/managed/new', tasks: '/tasks', audit: '/audit', users: '/users', tokens: '/tokens', account: '/account',
+  managed: '/managed', order: '/managed/new', alerts: '/alerts', tasks: '/tasks', settings: '/settings', audit: '/audit', users: '/users', tokens: '/tokens', account: '/account',
 };
 
 const scenarios = {
