@@ -18,7 +18,7 @@ mod renewal;
 pub mod solver;
 
 pub use account::{AcmeCa, DirectoryInfo, Eab};
-pub use ca::internal::InternalCa;
+pub use ca::internal::{InternalCa, self_signed};
 pub use ca::{Ca, Issued, Order, OrderRequest, OrderStatus, PlannedChallenge, RenewalWindow, RevocationReason};
 pub use caa::Caa;
 pub use chain::ari_certificate_id;

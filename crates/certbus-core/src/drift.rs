@@ -89,6 +89,17 @@ impl Serves {
     }
 }
 
+impl Serves {
+    /// As people say it: it serves …
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Current => "the current version",
+            Self::OlderVersion => "an older version",
+            Self::Another => "another certificate",
+        }
+    }
+}
+
 impl fmt::Display for Serves {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

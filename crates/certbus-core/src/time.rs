@@ -62,14 +62,16 @@ impl Timestamp {
         Ok(Self((parsed.unix_timestamp_nanos() / 1_000_000) as i64))
     }
 
-    /// How far it is from `now`, as people say it: `in 12 days`, `3 h ago`, `now`. Hours below ten days.
+    /// How far it is from `now`, as people say it: `in 12 days`, `3 h ago`, `now`. Of what is to come, hours below
+    /// ten days; of what is past, below two.
     pub fn away(self, now: Timestamp) -> String {
         let seconds = self.since(now).max(now.since(self)).as_secs();
+        let days_from = if self > now { 864_000 } else { 172_800 };
         let words = match seconds {
             0 => return "now".into(),
             1..120 => format!("{seconds} s"),
             120..7200 => format!("{} min", seconds / 60),
-            7200..864_000 => format!("{} h", seconds / 3600),
+            7200.. if seconds < days_from => format!("{} h", seconds / 3600),
             _ => format!("{} days", seconds / 86_400),
         };
         if self > now { format!("in {words}") } else { format!("{words} ago") }

@@ -8,6 +8,7 @@ mod assets;
 mod audit;
 mod certificates;
 mod chart;
+mod connections;
 mod dashboard;
 mod endpoint;
 mod endpoints;
@@ -24,19 +25,21 @@ mod settings;
 mod tasks;
 mod tokens;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, Request, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use certbus_core::access::Role;
 use certbus_store::audit::Actor;
 use certbus_store::{Store, StoreError};
 use tokio::net::TcpListener;
+use tower::ServiceBuilder;
 use tower_http::compression::CompressionLayer;
+use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutBody};
 
 use crate::alerts::LocalAlerts;
 use crate::clock;
@@ -48,8 +51,8 @@ const LARGEST_BODY: usize = 64 * 1024;
 /// But of an import: some 100,000 lines.
 const LARGEST_IMPORT: usize = 16 * 1024 * 1024;
 
-/// Requests that are under way when it is told to stop are given this long.
-const ENDING: Duration = Duration::from_secs(5);
+/// A client that sends nothing for so long, though something is to come, is sent away.
+const DAWDLING: Duration = Duration::from_secs(10);
 
 /// What nobody needs twice: scripts, styles and pictures come from here alone, and no other page shows these in a frame.
 const HEADERS: [(HeaderName, &str); 5] = [
@@ -109,33 +112,19 @@ impl Face {
 
     /// Everything that is answered.
     pub fn router(&self) -> Router {
-        routes::router(self).layer(middleware::from_fn(with_headers)).layer(CompressionLayer::new())
+        let whole = |request: Request<TimeoutBody<Body>>| request.map(Body::new);
+        let patience = ServiceBuilder::new().layer(RequestBodyTimeoutLayer::new(DAWDLING)).map_request(whole);
+        routes::router(self).layer(middleware::from_fn(with_headers)).layer(CompressionLayer::new()).layer(patience)
     }
 
-    /// Answers until `stop`.
-    ///
-    /// # Errors
-    /// If the listener fails.
+    /// Answers until `stop`; over TLS if it is said how.
     pub async fn serve(
         self,
         listener: TcpListener,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> std::io::Result<()> {
-        let service = self.router().into_make_service_with_connect_info::<SocketAddr>();
-        let (told, mut ended) = tokio::sync::watch::channel(false);
-        let stop = async move {
-            stop.await;
-            let _ = told.send(true);
-        };
-        let serving = axum::serve(listener, service).with_graceful_shutdown(stop);
-        let too_long = async {
-            let _ = ended.wait_for(|ended| *ended).await;
-            tokio::time::sleep(ENDING).await;
-        };
-        tokio::select! {
-            ended = serving => ended,
-            () = too_long => Ok(()),
-        }
+        tls: Option<Arc<rustls::ServerConfig>>,
+        stop: impl Future<Output = ()> + Send,
+    ) {
+        connections::serve(listener, tls, self.router(), stop).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cli;
 mod settings;
+mod web_tls;
 mod wire;
 
 use std::process::ExitCode;

@@ -1,5 +1,7 @@
 //! Local settings: certbus.toml of this machine. What belongs on the log is refused here, with its home named.
 
+mod web;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -11,9 +13,10 @@ use certbus_manager::LocalSolvers;
 use certbus_manager::alerts::LocalAlerts;
 use certbus_manager::issuing::{ISSUING_KEYS, without_values};
 use serde::Deserialize;
-use tokio::net::TcpListener;
 
 use crate::cli::exit::Mistake;
+use web::WebSection;
+pub(crate) use web::{Tls, Web};
 
 /// The file, as written.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -69,51 +72,6 @@ struct AlertSection {
 struct InventorySection {
     url: Option<String>,
     site: Option<Word>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct WebSection {
-    listen: Option<SocketAddr>,
-    tls: WebTls,
-    trusted_proxies: Vec<std::net::IpAddr>,
-    public_url: Option<String>,
-}
-
-/// How people come to the web.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum WebTls {
-    /// In plain, from this machine alone.
-    #[default]
-    Off,
-    /// Over a proxy that speaks TLS with them.
-    Proxy,
-}
-
-/// Where and how the web is served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Web {
-    /// Where it listens.
-    pub(crate) listen: SocketAddr,
-    /// Whether people come over TLS.
-    pub(crate) secure: bool,
-    /// Who says from where they come.
-    pub(crate) proxies: Vec<std::net::IpAddr>,
-    /// What people type to come here, without a slash at its end.
-    pub(crate) url: String,
-}
-
-impl Web {
-    /// Listens. Returns what people type, too: port 0 is any that is free.
-    pub(crate) async fn open(&self) -> std::io::Result<(TcpListener, String)> {
-        let listener = TcpListener::bind(self.listen).await?;
-        let url = match listener.local_addr() {
-            Ok(address) if self.listen.port() == 0 => self.url.replace(&self.listen.to_string(), &address.to_string()),
-            _ => self.url.clone(),
-        };
-        Ok((listener, url))
-    }
 }
 
 /// Settings with every default filled in.
@@ -226,28 +184,8 @@ impl Settings {
 
     /// Where and how the web is served; `listen` counts over the file.
     pub(crate) fn web(&self, listen: Option<SocketAddr>) -> Result<Web> {
-        let WebSection { tls, trusted_proxies, public_url, .. } = &self.file.web;
-        let listen = listen.or(self.file.web.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
-        let wrong = |what: &str| Mistake::new(format!("settings {}: web.{what}", self.path.display()));
-        let behind_proxy = *tls == WebTls::Proxy;
-        if !behind_proxy && !listen.ip().is_loopback() {
-            bail!(wrong(&format!(
-                "listen is {listen}, which others can reach, in plain: listen on 127.0.0.1, or set `tls = \"proxy\"` with \
-                 `trusted_proxies` and `public_url`"
-            )));
-        }
-        if behind_proxy && trusted_proxies.is_empty() {
-            bail!(wrong("tls is `proxy`, and `trusted_proxies` names none: write the addresses that it connects from"));
-        }
-        let url = match public_url.as_deref().map(|url| url.trim_end_matches('/')) {
-            Some(url) if url.starts_with("https://") || (url.starts_with("http://") && !behind_proxy) => url.to_owned(),
-            Some(url) => bail!(wrong(&format!("public_url is `{url}`; write https://certbus.example.com"))),
-            None if behind_proxy => {
-                bail!(wrong("tls is `proxy`, and `public_url` is missing: https://certbus.example.com"))
-            }
-            None => format!("http://{listen}"),
-        };
-        Ok(Web { listen, secure: url.starts_with("https://"), proxies: trusted_proxies.clone(), url })
+        let wrong = |what: String| Mistake::new(format!("settings {}: web.{what}", self.path.display()));
+        Ok(self.file.web.parsed(listen).map_err(wrong)?)
     }
 
     fn sqlite_path(&self, section: &str, url: Option<&str>, usual: &str) -> Result<PathBuf> {

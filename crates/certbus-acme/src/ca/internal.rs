@@ -112,6 +112,20 @@ impl InternalCa {
     }
 }
 
+/// A certificate that nobody else has signed, for a server that has no other yet: its name, or its address.
+///
+/// # Errors
+/// [`IssueError::Key`] if `name` is neither, or there are no random numbers.
+pub fn self_signed(name: &str, lifetime: Duration, now: Timestamp) -> Result<(String, SecretString), IssueError> {
+    let mut params = template(now, lifetime)?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.subject_alt_names = CertificateParams::new(vec![name.to_owned()]).map_err(make)?.subject_alt_names;
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let key = KeyPair::generate().map_err(make)?;
+    let certificate = params.self_signed(&key).map_err(make)?.pem();
+    Ok((certificate, key.serialize_pem().into()))
+}
+
 /// An internal order found again is its URL; what it was for stands in its signing request.
 pub(crate) fn order(url: String) -> Order {
     Order { url, status: OrderStatus::Ready, challenges: Vec::new(), held: HeldOrder::Internal(None) }

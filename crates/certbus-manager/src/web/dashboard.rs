@@ -233,7 +233,7 @@ fn numbers(glance: &Glance, issued: &Issued, now: Timestamp) -> Vec<Number> {
         number(due(issued.due_in_a_day, glance.overdue_in_a_day), "due in 24 h", "/endpoints?sort=expiry", warn(0)),
         number(due(issued.due_in_a_week, glance.overdue_in_a_week), "due in 7 days", "/endpoints?sort=expiry", warn(0)),
         number(slack, "smallest slack", "/endpoints?sort=expiry", slack_kind),
-        number(success, "renewed in 7 d", "/managed", warn(issued.failing as i64)),
+        number(success, "renewed, 7 d", "/managed", warn(issued.failing as i64)),
         number(
             if coverage == "–" { coverage } else { format!("{coverage} %") },
             "polled in time",

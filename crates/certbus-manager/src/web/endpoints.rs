@@ -126,7 +126,7 @@ pub(super) struct Row {
     pub(super) kind: &'static str,
     pub(super) expires: Option<When>,
     pub(super) issuer: String,
-    pub(super) serves: String,
+    pub(super) serves: &'static str,
     pub(super) owner: String,
     pub(super) tags: Vec<String>,
 }
@@ -159,7 +159,7 @@ impl Row {
             kind,
             expires: row.expires_at.map(|at| when(at, now)),
             issuer: row.issuer.as_deref().map(short_name).unwrap_or_default(),
-            serves: row.serves.map_or_else(String::new, |serves: Serves| serves.to_string()),
+            serves: row.serves.map_or("", Serves::words),
             owner: endpoint.owner.clone(),
             tags: endpoint.tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
         }

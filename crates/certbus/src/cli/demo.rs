@@ -176,7 +176,7 @@ impl Demo {
         if self.once {
             server.abort();
             let _ = stop.send(true);
-            serving.await??;
+            serving.await?;
             story.tell("done", "every step was checked by a TLS handshake", serde_json::json!({}));
             return Ok(());
         }
@@ -189,7 +189,7 @@ impl Demo {
         }
         server.abort();
         let _ = stop.send(true);
-        serving.await??;
+        serving.await?;
         Ok(())
     }
 
@@ -233,14 +233,14 @@ async fn show(
     manager: Arc<Manager>,
     store: Store,
     mut stopped: watch::Receiver<bool>,
-) -> Result<(String, String, JoinHandle<std::io::Result<()>>)> {
+) -> Result<(String, String, JoinHandle<()>)> {
     let (listener, url) = web.open().await?;
     let address = listener.local_addr()?;
     let link = certbus_manager::web::first_login(&store).await?.context("somebody can log in already")?;
     let ended = async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    let serving = tokio::spawn(serve::face(settings, web, url.clone(), manager, store).serve(listener, ended));
+    let serving = tokio::spawn(serve::face(settings, web, url.clone(), manager, store).serve(listener, None, ended));
     let mut asked = TcpStream::connect(address).await?;
     asked.write_all(format!("GET {link} HTTP/1.0\r\nhost: {address}\r\n\r\n").as_bytes()).await?;
     let mut answer = String::new();

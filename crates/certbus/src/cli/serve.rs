@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use certbus_agent::Notifier;
 use certbus_manager::alerts::Alerts;
 use certbus_manager::clock;
@@ -23,9 +23,9 @@ use super::example_server::until_ended;
 use super::output;
 use super::renew::windows;
 use crate::settings::{Settings, Web};
-use crate::wire;
+use crate::{web_tls, wire};
 
-/// How long an inventory that cannot be opened is left alone.
+/// How long an inventory that cannot be opened, or a port that is taken, is left alone.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
@@ -84,21 +84,8 @@ impl Serve {
 /// Polls what is watched and learns what is issued, until it is stopped. An inventory that cannot be opened keeps nothing
 /// from being renewed: it is tried again.
 async fn watch_all(settings: &Settings, web: &Web, manager: Arc<Manager>, mut stopped: watch::Receiver<bool>) {
-    let mut said = String::new();
-    let store = loop {
-        match wire::inventory(settings).await {
-            Ok(store) => break store,
-            Err(error) if format!("{error:#}") == said => {}
-            Err(error) => {
-                said = format!("{error:#}");
-                tracing::error!("nothing is polled: {said}");
-            }
-        }
-        tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => return,
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
-        }
-    };
+    let opened = patiently("nothing is polled", &mut stopped, async || wire::inventory(settings).await).await;
+    let Some(store) = opened else { return };
     tokio::join!(
         work(settings, manager.clone(), store.clone(), stopped.clone()),
         show(settings, web, manager, store, stopped)
@@ -124,23 +111,37 @@ pub(super) async fn work(settings: &Settings, manager: Arc<Manager>, store: Stor
     );
 }
 
-/// Serves the web until it is stopped. A port that is taken keeps nothing from being renewed: it is tried again.
-async fn show(settings: &Settings, web: &Web, manager: Arc<Manager>, store: Store, mut stopped: watch::Receiver<bool>) {
+/// Tries until it is done, or all is to stop; says why it is not, once for each reason.
+async fn patiently<T>(
+    otherwise: &str,
+    stopped: &mut watch::Receiver<bool>,
+    mut attempt: impl AsyncFnMut() -> Result<T>,
+) -> Option<T> {
     let mut said = String::new();
-    let (listener, url) = loop {
-        match web.open().await {
-            Ok(opened) => break opened,
-            Err(error) if error.to_string() == said => {}
+    loop {
+        match attempt().await {
+            Ok(done) => return Some(done),
+            Err(error) if format!("{error:#}") == said => {}
             Err(error) => {
-                said = error.to_string();
-                tracing::error!("the web is not served on {}: {said}; web.listen names another place", web.listen);
+                said = format!("{error:#}");
+                tracing::error!("{otherwise}: {said}");
             }
         }
         tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+            _ = stopped.wait_for(|stopped| *stopped) => return None,
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
-    };
+    }
+}
+
+/// Serves the web until it is stopped. A port that is taken keeps nothing from being renewed: it is tried again.
+async fn show(settings: &Settings, web: &Web, manager: Arc<Manager>, store: Store, mut stopped: watch::Receiver<bool>) {
+    let opened = patiently("the web is not served", &mut stopped, async || {
+        let tls = web_tls::config(settings, web).await?;
+        let (listener, url) = web.open().await.with_context(|| format!("web.listen {}", web.listen))?;
+        Ok((tls, listener, url))
+    });
+    let Some((tls, listener, url)) = opened.await else { return };
     match certbus_manager::web::first_login(&store).await {
         Ok(None) => output::line(format!("the web is at {url}")),
         Ok(Some(link)) => output::line(format!("the web is at {url}; the first login, good for an hour: {url}{link}")),
@@ -149,9 +150,7 @@ async fn show(settings: &Settings, web: &Web, manager: Arc<Manager>, store: Stor
     let ended = async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    if let Err(error) = face(settings, web, url, manager, store).serve(listener, ended).await {
-        tracing::error!("the web is served no longer: {error}");
-    }
+    face(settings, web, url, manager, store).serve(listener, tls, ended).await;
 }
 
 /// The web of a manager and an inventory.
@@ -161,7 +160,7 @@ pub(super) fn face(settings: &Settings, web: &Web, url: String, manager: Arc<Man
         manager: Some(manager),
         site: settings.site().to_owned(),
         local_alerts: settings.alerts(),
-        secure: web.secure,
+        secure: url.starts_with("https://"),
         proxies: web.proxies.clone(),
         url,
     })

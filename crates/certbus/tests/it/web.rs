@@ -5,9 +5,10 @@ mod hardened;
 pub(crate) mod http;
 mod peers;
 mod roles;
+mod tls;
 mod upkeep;
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -31,9 +32,18 @@ impl Shop {
     }
 
     pub(crate) fn serving(&self, log: &str) -> Running {
+        self.serving_at("127.0.0.1:0", log)
+    }
+
+    pub(crate) fn serving_at(&self, listen: &str, log: &str) -> Running {
+        self.serving_by(self.command(&["serve", "--listen", listen]), log)
+    }
+
+    /// What it prints is in `log`.
+    pub(crate) fn serving_by(&self, mut command: Command, log: &str) -> Running {
         let out = std::fs::File::create(self.path(log)).unwrap();
         let err = out.try_clone().unwrap();
-        Running::new(self.command(&["serve"]).stdout(Stdio::from(out)).stderr(Stdio::from(err)).spawn().unwrap())
+        Running::new(command.stdout(Stdio::from(out)).stderr(Stdio::from(err)).spawn().unwrap())
     }
 
     /// Where it serves, from what it printed.

@@ -2,30 +2,59 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
-use super::served;
-use crate::shop::Shop;
+use crate::shop::{Ran, Running, Shop, eventually};
 
-/// A server with one endpoint that serves, one that does not, and a managed certificate; then a scenario of `browser.mjs`.
+/// How much time has passed when the browser comes, so that there is something to see.
+const LATER: &str = "+25d";
+
+/// A shop after some weeks: certificates of several ages, polled now and then, of which the oldest are just renewed; and a
+/// server that is gone, of which somebody was told.
+fn weeks(shop: &Shop) -> Running {
+    let (example, port) = shop.serve(&[]);
+    let at = |offset: &str, args: &[&str]| {
+        let ran = Ran::from(shop.command_at(offset, args).output().unwrap());
+        assert_eq!(ran.code, 0, "{args:?}: {ran:?}");
+    };
+    for (offset, names) in [
+        ("+0", &["www", "api", "pay"][..]),
+        ("+9d", &["auth", "cdn-eu", "cdn-us", "docs"]),
+        ("+17d", &["mail", "status"]),
+        ("+22d", &["blog", "search"]),
+    ] {
+        for name in names {
+            let full = format!("{name}.shop.example");
+            at(offset, &["cert", "mk", "--subdomain", &full]);
+            let owner = if name.starts_with("cdn") { "edge@shop.example" } else { "web@shop.example" };
+            let tags = if name.ends_with("us") { "prod,us" } else { "prod,eu" };
+            let more = ["--sni", &full, "--name", &full, "--owner", owner, "--tags", tags];
+            at(offset, &[&["endpoint", "add", &format!("127.0.0.1:{port}")][..], &more].concat());
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        at(offset, &["endpoint", "poll", "--all"]);
+    }
+    at("+24d", &["endpoint", "add", "127.0.0.1:13", "--name", "old.shop.example", "--owner", "ops@shop.example"]);
+    for offset in ["+24d", "+24d10h", LATER] {
+        at(offset, &["endpoint", "poll", "--all"]);
+    }
+    example
+}
+
+/// A server of that shop; then a scenario of `browser.mjs`.
 fn scenario(name: &str) {
     let shop = Shop::internal();
-    shop.ok(&["cert", "mk", "--subdomain", "www.shop.example"]);
-    let (_example, port) = shop.serve(&[]);
-    let place = format!("127.0.0.1:{port}");
-    shop.ok(&[
-        "endpoint",
-        "add",
-        &place,
-        "--sni",
-        "www.shop.example",
-        "--name",
-        "www.shop.example",
-        "--tags",
-        "shop,eu",
-    ]);
-    shop.ok(&["endpoint", "add", "127.0.0.1:13", "--name", "dead.shop.example", "--owner", "ops@shop.example"]);
-    shop.ok(&["endpoint", "poll", "--all"]);
-    let (_server, web) = served(&shop);
+    shop.program("true");
+    let _example = weeks(&shop);
+    shop.add_user("ann", "admin");
+    let _server = shop.serving_by(shop.command_at(LATER, &["serve"]), "serve.log");
+    let web = shop.web("serve.log");
+    eventually("what was due is renewed", || {
+        let cert = Ran::from(shop.command_at(LATER, &["cert", "ls", "--json"]).output().unwrap());
+        (!cert.out.contains("\"due\"")).then_some(())
+    });
+    let polled = shop.command_at(LATER, &["endpoint", "poll", "--all"]).output().unwrap();
+    assert!(polled.status.success(), "{polled:?}");
     let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name}: run this by ci/services.py"));
     let pictures = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("screenshots");
     let ran = Command::new("node")
