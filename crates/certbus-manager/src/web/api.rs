@@ -4,6 +4,8 @@ mod certificates;
 mod endpoints;
 mod input;
 mod managed;
+mod many;
+mod page;
 mod upkeep;
 
 use axum::Json;
@@ -54,6 +56,7 @@ pub(crate) struct WrongField {
         endpoints::timeline, endpoints::changes, certificates::show, certificates::pem, managed::list, managed::create,
         managed::show, managed::renew, managed::remove, managed::story, upkeep::glance, upkeep::changes, upkeep::tasks,
         upkeep::retry, upkeep::audit, upkeep::users, upkeep::tokens,
+        upkeep::whoami, upkeep::expiries, many::import, many::export, many::bulk,
     ),
     components(schemas(Problem, WrongField, endpoints::StateWord)),
     modifiers(&Bearer),
@@ -116,6 +119,11 @@ pub(super) fn table() -> Vec<Route> {
         route(GET, "/api/v1/audit", ADMIN, upkeep::audit),
         route(GET, "/api/v1/users", ADMIN, upkeep::users),
         route(GET, "/api/v1/tokens", ADMIN, upkeep::tokens),
+        route(GET, "/api/v1/whoami", VIEWER, upkeep::whoami),
+        route(GET, "/api/v1/expiries", VIEWER, upkeep::expiries),
+        route(POST, "/api/v1/endpoints/import", OPERATOR, many::import),
+        route(GET, "/api/v1/endpoints/export", VIEWER, many::export),
+        route(POST, "/api/v1/endpoints/bulk", OPERATOR, many::bulk),
     ]
 }
 
