@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use certbus_core::budget::{self, Limits};
+use certbus_core::name::DnsName;
 use certbus_core::spec::Challenge;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -296,6 +297,13 @@ impl Issuing {
         let first = self.ca_name(wanted)?;
         let others = self.fallback.iter().filter(|name| wanted.is_none() && **name != first).cloned();
         Ok(std::iter::once(first.clone()).chain(others).collect())
+    }
+
+    /// How control of these names is shown where nobody says it: as these settings say, as far as the names allow it.
+    pub fn usual_challenge(&self, names: &[DnsName]) -> Challenge {
+        let wildcard = names.iter().any(DnsName::is_wildcard);
+        let usual = if wildcard { Challenge::Dns01 } else { Challenge::Http01 };
+        self.challenge.filter(|challenge| !wildcard || *challenge == Challenge::Dns01).unwrap_or(usual)
     }
 
     /// What the CA of that name lets an account order, if that is known.

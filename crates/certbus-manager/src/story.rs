@@ -9,14 +9,14 @@ use certbus_core::id::{CertificateId, StreamKind};
 use certbus_core::plan;
 use certbus_core::story::{Story, about};
 use certbus_core::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::issuing::Issuing;
 use crate::manager::{ManageError, Manager};
 
 /// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
     /// When it was written.
     pub at: Timestamp,

@@ -2,7 +2,7 @@
 //! tells.
 
 use certbus_core::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
 use crate::error::StoreError;
@@ -18,7 +18,7 @@ pub struct Actor {
 }
 
 /// A line of the trail.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     /// Its number.
     pub id: i64,

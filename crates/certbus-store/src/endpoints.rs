@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use certbus_core::endpoint::{Endpoint, Key, Word, Written};
 use certbus_core::time::{Span, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{Row, Sqlite, SqliteConnection, Transaction};
 
 use crate::audit::{Actor, note};
@@ -15,7 +15,7 @@ use crate::sqlite::Store;
 use crate::summary::{self, Tallies};
 
 /// An endpoint as it is stored.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stored {
     /// Its number.
     pub id: i64,

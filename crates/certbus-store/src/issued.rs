@@ -8,7 +8,7 @@ use certbus_core::drift;
 use certbus_core::id::{CertificateId, Cursor, Fingerprint, Hash};
 use certbus_core::name::DnsName;
 use certbus_core::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
 use crate::error::StoreError;
@@ -54,7 +54,7 @@ pub enum Told {
 }
 
 /// Where the versions of a managed certificate are served.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServedAt {
     /// The endpoint's number.
     pub endpoint: i64,

@@ -3,7 +3,7 @@
 use certbus_core::drift::Serves;
 use certbus_core::id::Fingerprint;
 use certbus_core::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{QueryBuilder, Row, Sqlite};
 
 use crate::endpoints::{Stored, stored};
@@ -35,7 +35,7 @@ pub struct Query {
 }
 
 /// What an endpoint may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// A node's certificate is out of time.
@@ -61,7 +61,7 @@ pub enum State {
 }
 
 /// An endpoint in a list.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Listed {
     /// What a person said.
     #[serde(flatten)]

@@ -137,17 +137,22 @@ impl Store {
         self.changes_one(ended).await
     }
 
-    /// What was sent and what waits, the newest first, below message number `before`.
+    /// What was sent and what waits, the newest first: of `limit` messages below number `before`, each with all of its
+    /// destinations. With it, the number below which there are more.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn delivery_log(&self, before: Option<i64>, limit: i64) -> Result<Vec<Logged>, StoreError> {
+    pub async fn delivery_log(
+        &self,
+        before: Option<i64>,
+        limit: i64,
+    ) -> Result<(Vec<Logged>, Option<i64>), StoreError> {
         type Row = (i64, i64, String, String, String, String, u32, Option<i64>, String);
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT m.id, m.at, m.event, m.title, coalesce(d.destination, ''), coalesce(d.state, 'waiting'),
                  coalesce(d.attempts, 0), d.ended_at, coalesce(d.why, '')
              FROM message m LEFT JOIN delivery d ON d.message = m.id
-             WHERE m.id < ? ORDER BY m.id DESC, d.destination LIMIT ?",
+             WHERE m.id IN (SELECT id FROM message WHERE id < ? ORDER BY id DESC LIMIT ?) ORDER BY m.id DESC, d.destination",
         )
         .bind(before.unwrap_or(i64::MAX))
         .bind(limit)
@@ -165,7 +170,10 @@ impl Store {
             ended_at: ended.map(Timestamp::from_millis),
             why,
         };
-        Ok(rows.into_iter().map(logged).collect())
+        let rows: Vec<Logged> = rows.into_iter().map(logged).collect();
+        let messages = rows.chunk_by(|one, other| one.message == other.message).count() as i64;
+        let next = rows.last().map(|last| last.message).filter(|_| messages == limit);
+        Ok((rows, next))
     }
 
     /// Asks for a test message; whoever knows the destinations sends it. Returns its number, by which the log shows it.

@@ -3,7 +3,7 @@
 use certbus_core::access::{INVITATION_LASTS, Role, SESSION_IDLE, SESSION_LASTS, Scope, wait_after};
 use certbus_core::id::Hash;
 use certbus_core::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
 use crate::audit::{Actor, note};
@@ -14,7 +14,7 @@ use crate::sqlite::Store;
 const NOTE_USE_EVERY: i64 = 60_000;
 
 /// A person as others see him.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Person {
     /// What he logs in with.
     pub name: String,
@@ -41,7 +41,7 @@ pub struct Session {
 }
 
 /// A token as people see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
     /// What it is called.
     pub name: String,

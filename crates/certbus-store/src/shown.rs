@@ -1,10 +1,11 @@
 //! One endpoint with all that is known of it, and the counts of all.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use certbus_core::id::Fingerprint;
 use certbus_core::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::Row;
 
 use crate::error::StoreError;
@@ -12,7 +13,7 @@ use crate::sqlite::{Store, fingerprint};
 use crate::summary::DAY;
 
 /// A certificate that a node serves or served, or a time in which its polls failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stay {
     /// From where it was seen.
     pub site: String,
@@ -26,6 +27,9 @@ pub struct Stay {
     /// Why polls failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// The kind of that, of a closed set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_kind: Option<String>,
     /// First seen.
     pub first: Timestamp,
     /// Last seen.
@@ -40,7 +44,7 @@ pub struct Stay {
 }
 
 /// A certificate in few words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Brief {
     /// SHA-256 of its DER.
     pub fingerprint: Fingerprint,
@@ -64,7 +68,7 @@ pub struct Brief {
 }
 
 /// Something that changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changed {
     /// Its number.
     pub id: i64,
@@ -87,11 +91,11 @@ pub struct Changed {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Fingerprint>,
     /// In words.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
     /// What a renewal would have left as it was: `another issuer`, `other names`, `ends sooner`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub surprise: Vec<&'static str>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub surprise: Vec<Cow<'static, str>>,
 }
 
 /// How many endpoints are what.
@@ -133,20 +137,20 @@ impl Store {
         let queries = [
             format!(
                 "SELECT site, address, method, served_first AS first, served_last AS last, served_times AS times, NULL AS failure,
-                 1 AS still, gone_at, {BRIEF} FROM node n JOIN certificate c ON c.id = n.certificate
+                 NULL AS kind, 1 AS still, gone_at, {BRIEF} FROM node n JOIN certificate c ON c.id = n.certificate
                  WHERE n.endpoint = ? ORDER BY gone_at IS NOT NULL, address LIMIT ?"
             ),
             "SELECT site, address, method, failing_first AS first, failing_last AS last, failing_times AS times,
-             coalesce(why, failure) AS failure, 1 AS still, gone_at
+             coalesce(why, failure) AS failure, failure AS kind, 1 AS still, gone_at
              FROM node n WHERE n.endpoint = ? AND failure IS NOT NULL LIMIT ?"
                 .to_owned(),
             format!(
-                "SELECT site, address, method, first_seen AS first, last_seen AS last, times, NULL AS failure, 0 AS still,
+                "SELECT site, address, method, first_seen AS first, last_seen AS last, times, NULL AS failure, NULL AS kind, 0 AS still,
                  NULL AS gone_at, {BRIEF} FROM association n
                  JOIN certificate c ON c.id = n.certificate WHERE n.endpoint = ? ORDER BY first_seen DESC LIMIT ?"
             ),
             "SELECT site, address, '' AS method, first, last, times, CASE why WHEN '' THEN failure ELSE why END AS failure,
-             0 AS still, NULL AS gone_at FROM outage n WHERE n.endpoint = ? ORDER BY first DESC LIMIT ?"
+             failure AS kind, 0 AS still, NULL AS gone_at FROM outage n WHERE n.endpoint = ? ORDER BY first DESC LIMIT ?"
                 .to_owned(),
         ];
         let mut read = self.readers().begin().await.map_err(fault)?;
@@ -276,6 +280,7 @@ fn stay(row: &sqlx::sqlite::SqliteRow) -> Result<Stay, sqlx::Error> {
         method: row.try_get("method")?,
         certificate,
         failure,
+        failure_kind: row.try_get("kind")?,
         first: at("first")?,
         last: at("last")?,
         times: row.try_get("times")?,
@@ -302,7 +307,7 @@ fn changed(row: &sqlx::sqlite::SqliteRow) -> Result<Changed, sqlx::Error> {
             // Looked at otherwise, a server shows the other of its two, which need not be newer.
             (kind == "replaced" && end("is_end")? < end("was_end")?, "ends sooner"),
         ];
-        surprise.extend(all.into_iter().filter(|(so, _)| *so).map(|(_, words)| words));
+        surprise.extend(all.into_iter().filter(|(so, _)| *so).map(|(_, words)| Cow::from(words)));
     }
     Ok(Changed {
         id: row.try_get("id")?,

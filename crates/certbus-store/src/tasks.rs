@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use certbus_core::time::Timestamp;
 use futures::future::BoxFuture;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 
@@ -42,7 +42,7 @@ pub struct Leased {
 }
 
 /// A task as a person sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     /// Its number.
     pub id: i64,
@@ -52,15 +52,49 @@ pub struct Shown {
     pub body: String,
     /// How often it was begun.
     pub attempts: u32,
-    /// `waiting`, `under way` or `dead`.
-    pub state: &'static str,
+    /// What becomes of it.
+    pub state: TaskState,
     /// Not before; while it is under way, until when it is left to its worker.
     pub ready_at: Timestamp,
     /// Why the last attempt failed.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
     /// Since when it is here.
     pub added_at: Timestamp,
+}
+
+/// What becomes of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskState {
+    /// It was given up.
+    #[serde(rename = "dead")]
+    Dead,
+    /// A worker is at it.
+    #[serde(rename = "under way")]
+    UnderWay,
+    /// It waits for one.
+    #[serde(rename = "waiting")]
+    Waiting,
+}
+
+/// The place of a task in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Whether it was given up.
+    pub dead: bool,
+    /// Its number.
+    pub id: i64,
+}
+
+impl TaskState {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dead => "dead",
+            Self::UnderWay => "under way",
+            Self::Waiting => "waiting",
+        }
+    }
 }
 
 /// A queue of tasks. Every method is safe to call again after an error.
@@ -97,8 +131,13 @@ pub trait TaskQueue: Send + Sync {
     /// The attempt failed: the task is tried again later, or given up after [`ATTEMPTS`]. False: its lease had ended.
     fn failed<'a>(&'a self, task: &'a Leased, why: &'a str, now: Timestamp) -> BoxFuture<'a, Result<bool, StoreError>>;
 
-    /// Tasks as a person sees them, the dead first, then by number.
-    fn list<'a>(&'a self, now: Timestamp, limit: usize) -> BoxFuture<'a, Result<Vec<Shown>, StoreError>>;
+    /// Tasks as a person sees them, the dead first, then by number; those that follow `after`.
+    fn list<'a>(
+        &'a self,
+        now: Timestamp,
+        after: Option<Place>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Shown>, StoreError>>;
 
     /// Has a dead task tried anew, with all its attempts. False: there is no dead task of this number.
     fn revive<'a>(&'a self, id: i64, now: Timestamp) -> BoxFuture<'a, Result<bool, StoreError>>;

@@ -2,7 +2,7 @@
 
 mod agent;
 mod alert;
-mod audit;
+pub(crate) mod audit;
 mod cert;
 mod check;
 mod conf;
@@ -16,6 +16,7 @@ mod init;
 mod keys;
 mod mk;
 pub(crate) mod output;
+mod reach;
 mod renew;
 mod scan;
 mod serve;
@@ -42,6 +43,8 @@ use crate::settings::{Overrides, Settings};
 pub(crate) struct Cli {
     #[command(flatten)]
     places: Places,
+    #[command(flatten)]
+    far: reach::Far,
     /// More of what happens (twice: everything); RUST_LOG is honoured too.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -138,11 +141,23 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
     let Places { config, data, tenant } = cli.places;
     let overrides = Overrides { config, data, tenant, system: false };
     let settings = || Settings::load(&overrides);
+    let far = cli.far;
+    if !matches!(
+        cli.command,
+        Command::Cert(_)
+            | Command::Endpoint(_)
+            | Command::Task(_)
+            | Command::User(_)
+            | Command::Token(_)
+            | Command::Audit(_)
+    ) {
+        far.is_not_for(&said())?;
+    }
     match cli.command {
         Command::Init(init) => init.run(&overrides).await,
         Command::Demo(demo) => demo.run().await,
         Command::Doctor => doctor::run(&settings()?).await,
-        Command::Cert(cert) => cert.run(&settings()?).await,
+        Command::Cert(cert) => cert.run(&far.reach(settings()?)).await,
         Command::Conf(conf) => conf.run(&settings()?).await,
         Command::Identity(command) => command.run(&settings()?),
         Command::Recipient(command) => command.run(&settings()?).await,
@@ -153,14 +168,14 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Serve(serve) => serve.run(&settings()?).await,
         Command::Agent(agent) => agent.run(&settings()?).await,
         Command::Scan(scan) => scan.run().await,
-        Command::Endpoint(command) => command.run(&settings()?).await,
+        Command::Endpoint(command) => command.run(&far.reach(settings()?)).await,
         Command::Worker(worker) => worker.run(&settings()?).await,
         Command::Scheduler(scheduler) => scheduler.run(&settings()?).await,
-        Command::Task(command) => command.run(&settings()?).await,
-        Command::User(command) => command.run(&settings()?).await,
-        Command::Token(command) => command.run(&settings()?).await,
+        Command::Task(command) => command.run(&far.reach(settings()?)).await,
+        Command::User(command) => command.run(&far.reach(settings()?)).await,
+        Command::Token(command) => command.run(&far.reach(settings()?)).await,
         Command::Alert(command) => command.run(&settings()?).await,
-        Command::Audit(audit) => audit.run(&settings()?).await,
+        Command::Audit(audit) => audit.run(&far.reach(settings()?)).await,
         Command::ExampleServer(server) => server.run(&settings()?).await,
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();
@@ -174,4 +189,12 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// The command's word, as it was typed.
+fn said() -> String {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let known = <Cli as clap::CommandFactory>::command();
+    let word = words.into_iter().find(|word| known.get_subcommands().any(|command| command.get_name() == word));
+    format!("certbus {}", word.unwrap_or_default())
 }

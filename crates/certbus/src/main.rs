@@ -1,6 +1,8 @@
 //! The binary: reads the command line, installs the TLS provider and the log output, and turns errors into exit codes.
 
 mod cli;
+mod inventory;
+mod remote;
 mod settings;
 mod web_tls;
 mod wire;

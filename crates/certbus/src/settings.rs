@@ -30,6 +30,7 @@ pub(crate) struct File {
     exec: ExecSection,
     inventory: InventorySection,
     web: WebSection,
+    server: ServerSection,
     alert: AlertSection,
     target: Vec<toml::Spanned<TargetSettings>>,
 }
@@ -72,6 +73,13 @@ struct AlertSection {
 struct InventorySection {
     url: Option<String>,
     site: Option<Word>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ServerSection {
+    url: Option<String>,
+    token_file: Option<PathBuf>,
 }
 
 /// Settings with every default filled in.
@@ -180,6 +188,11 @@ impl Settings {
     /// From where this machine polls.
     pub(crate) fn site(&self) -> &str {
         self.file.inventory.site.as_ref().map_or(USUAL_SITE, Word::as_str)
+    }
+
+    /// The server that commands go to, and the file with the token for it.
+    pub(crate) fn server(&self) -> (Option<&str>, Option<PathBuf>) {
+        (self.file.server.url.as_deref(), self.file.server.token_file.clone())
     }
 
     /// Where and how the web is served; `listen` counts over the file.

@@ -37,6 +37,12 @@ pub enum Shape {
 
 /// All that a text says, and what is wrong with its other lines, by their numbers.
 pub fn parse(text: &str, site: &str) -> (Vec<Wanted>, Vec<(usize, String)>) {
+    let (lines, errors) = parse_lines(text, site);
+    (lines.into_iter().map(|line| line.wanted).collect(), errors)
+}
+
+/// The same, with what was seen of each.
+pub fn parse_lines(text: &str, site: &str) -> (Vec<Line>, Vec<(usize, String)>) {
     let (mut wanted, mut errors, mut shape) = (Vec::new(), Vec::new(), None);
     for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.trim_end();
@@ -57,7 +63,7 @@ pub fn parse(text: &str, site: &str) -> (Vec<Wanted>, Vec<(usize, String)>) {
             },
         };
         match shape.read(line, site) {
-            Ok(line) => wanted.push(line.wanted),
+            Ok(line) => wanted.push(line),
             Err(why) => errors.push((at + 1, why)),
         }
     }

@@ -129,8 +129,7 @@ pub(super) async fn list(
     let more = problems.len() as i64 > PROBLEMS;
     problems.truncate(PROBLEMS as usize);
     let next = problems.last().map(|one| one.problem.key.clone()).filter(|_| more);
-    let messages = face.store.delivery_log(before, MESSAGES).await?;
-    let full = messages.len() as i64 == MESSAGES;
+    let (messages, earlier) = face.store.delivery_log(before, MESSAGES).await?;
     let mute = |mute: Mute| MuteRow { until: mute.until.map(|at| when(at, now)), at: when(mute.at, now), mute };
     let page = AlertsPage {
         frame: Frame::new("Alerts", "alerts", &asker).said(&headers),
@@ -138,7 +137,7 @@ pub(super) async fn list(
         next,
         mutes: face.store.mutes(now).await?.into_iter().map(mute).collect(),
         destinations: destinations(&face).await?,
-        earlier: messages.last().map(|one| one.message).filter(|_| full),
+        earlier,
         messages: messages.into_iter().map(|one| message_row(one, now)).collect(),
         spans: [("1d", "for a day"), ("7d", "for a week"), ("30d", "for 30 days"), ("", "until unmuted")],
     };

@@ -5,6 +5,8 @@ mod certificates;
 mod endpoints;
 mod input;
 mod managed;
+mod many;
+mod page;
 mod settings;
 mod upkeep;
 
@@ -58,6 +60,7 @@ pub(crate) struct WrongField {
         managed::show, managed::renew, managed::remove, managed::story, upkeep::glance, upkeep::changes, upkeep::tasks,
         upkeep::retry, upkeep::audit, upkeep::users, upkeep::tokens, alerts::list, alerts::mutes, alerts::mute, alerts::unmute,
         alerts::log, alerts::test, settings::show, settings::change,
+        upkeep::whoami, upkeep::expiries, many::import, many::export, many::bulk,
     ),
     components(schemas(Problem, WrongField, endpoints::StateWord)),
     modifiers(&Bearer),
@@ -139,6 +142,11 @@ pub(super) fn table() -> Vec<Route> {
         route(POST, "/api/v1/alerts/test", OPERATOR, alerts::test),
         route(GET, "/api/v1/settings", ADMIN, settings::show),
         route(Method::PUT, "/api/v1/settings", ADMIN, settings::change),
+        route(GET, "/api/v1/whoami", VIEWER, upkeep::whoami),
+        route(GET, "/api/v1/expiries", VIEWER, upkeep::expiries),
+        route(POST, "/api/v1/endpoints/import", OPERATOR, many::import),
+        route(GET, "/api/v1/endpoints/export", VIEWER, many::export),
+        route(POST, "/api/v1/endpoints/bulk", OPERATOR, many::bulk),
     ]
 }
 

@@ -82,8 +82,8 @@ pub(crate) fn thousands(count: i64) -> String {
     out
 }
 
-/// How many endpoints' certificates have which part of their life left: short-lived ones beside long-lived ones.
-pub(crate) fn by_life_left(counts: &Counts, now: Timestamp) -> String {
+/// How many endpoints' certificates have which part of their life left: none, up to a tenth, up to two …
+pub(crate) fn tenths(counts: &Counts, now: Timestamp) -> [i64; 11] {
     let today = now.millis() as f64 / 86_400_000.0;
     let mut tenths = [0_i64; 11];
     for (first, last, count) in &counts.lives {
@@ -94,6 +94,12 @@ pub(crate) fn by_life_left(counts: &Counts, now: Timestamp) -> String {
             *tenth += count;
         }
     }
+    tenths
+}
+
+/// The same, drawn: short-lived ones beside long-lived ones.
+pub(crate) fn by_life_left(counts: &Counts, now: Timestamp) -> String {
+    let tenths = tenths(counts, now);
     let bars: Vec<Bar> = tenths
         .iter()
         .enumerate()

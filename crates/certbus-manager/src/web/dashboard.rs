@@ -310,7 +310,7 @@ fn certificate(one: &Managed, now: Timestamp) -> Need {
     Need {
         name: one.names.first().cloned().unwrap_or_default(),
         link: format!("/managed/{}", one.id),
-        what: if one.is_overdue && one.state == "ok" { "renewal overdue".into() } else { one.state.to_owned() },
+        what: if one.is_overdue && one.state == "ok" { "renewal overdue".into() } else { one.state.to_string() },
         kind: "bad",
         nodes: "–".into(),
         since: None,

@@ -555,7 +555,8 @@ pub(super) async fn bulk(
     page::go("/endpoints", &said)
 }
 
-async fn edit_all(
+/// Edits several; what is written of each follows from what it is.
+pub(super) async fn edit_all(
     face: &Face,
     asker: &Asker,
     ids: &[i64],

@@ -79,7 +79,7 @@ struct ManagedRow {
     id: String,
     names: String,
     more: usize,
-    state: &'static str,
+    state: std::borrow::Cow<'static, str>,
     kind: &'static str,
     expires: Option<When>,
     renewal: Option<When>,
@@ -88,7 +88,7 @@ struct ManagedRow {
 }
 
 fn row(one: &Managed, now: Timestamp) -> ManagedRow {
-    let kind = match one.state {
+    let kind = match &*one.state {
         "ok" => "good",
         "due" | "requested" | "CA wants it replaced now" => "warn",
         _ => "bad",
@@ -97,7 +97,7 @@ fn row(one: &Managed, now: Timestamp) -> ManagedRow {
         id: one.id.to_string(),
         names: one.names.iter().take(3).cloned().collect::<Vec<_>>().join(", "),
         more: one.names.len().saturating_sub(3),
-        state: one.state,
+        state: one.state.clone(),
         kind,
         expires: one.not_after.map(|at| when(at, now)),
         renewal: one.renewal.map(|at| when(at, now)),

@@ -122,7 +122,7 @@ pub fn table() -> Vec<Route> {
 
 /// Bytes that are read of what is sent there.
 fn largest(path: &str) -> usize {
-    if path == "/endpoints/import" { LARGEST_IMPORT } else { LARGEST_BODY }
+    if path.ends_with("/endpoints/import") { LARGEST_IMPORT } else { LARGEST_BODY }
 }
 
 /// Whether a request is meant for this server: a page of another name that leads here is told nothing.

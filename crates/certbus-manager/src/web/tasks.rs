@@ -5,7 +5,7 @@ use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use certbus_store::tasks::TaskQueue;
+use certbus_store::tasks::{TaskQueue, TaskState};
 
 use super::Face;
 use super::asker::Asker;
@@ -42,15 +42,15 @@ pub(super) async fn list(
     let now = clock::now();
     let row = |task: certbus_store::tasks::Shown| TaskRow {
         id: task.id,
-        kind: if task.state == "dead" { "bad" } else { "off" },
-        state: if task.state == "dead" { "given up" } else { task.state },
+        kind: if task.state == TaskState::Dead { "bad" } else { "off" },
+        state: if task.state == TaskState::Dead { "given up" } else { task.state.as_str() },
         lane: task.lane,
         body: task.body.chars().take(120).collect(),
         attempts: task.attempts,
         ready: when(task.ready_at, now),
         why: task.why,
     };
-    let rows = face.store.list(now, SHOWN).await?.into_iter().map(row).collect();
+    let rows = face.store.list(now, None, SHOWN).await?.into_iter().map(row).collect();
     let page = TasksPage { frame: Frame::new("Tasks", "tasks", &asker).said(&headers), rows };
     page::show(&page, &page.frame)
 }

@@ -20,9 +20,9 @@ fn watch() -> Watch {
 impl Engine {
     /// Looks, and returns the titles of the messages that were written, in order.
     async fn judged(&self, watch: &Watch, minutes: u64) -> Vec<String> {
-        let last = self.store.delivery_log(None, 1).await.unwrap().first().map_or(0, |one| one.message);
+        let last = self.store.delivery_log(None, 1).await.unwrap().0.first().map_or(0, |one| one.message);
         self.store.judge(watch, at(minutes)).await.unwrap();
-        let mut log = self.store.delivery_log(None, 1000).await.unwrap();
+        let mut log = self.store.delivery_log(None, 1000).await.unwrap().0;
         log.retain(|one| one.message > last);
         log.sort_by_key(|one| one.message);
         log.dedup_by_key(|one| one.message);
@@ -248,7 +248,7 @@ pub async fn a_destination_gets_its_messages_in_order_and_one_that_hangs_keeps_i
     );
     store.undelivered(&again, "refused", None, at(5)).await.unwrap();
     assert_eq!(next("smtp", 5).await.unwrap().body.problem.unwrap().key, numbered(1).key);
-    let log = store.delivery_log(None, 100).await.unwrap();
+    let log = store.delivery_log(None, 100).await.unwrap().0;
     let of_first: Vec<_> = log.iter().filter(|one| one.message == first.message).collect();
     assert_eq!(of_first.iter().map(|one| one.state.as_str()).collect::<Vec<_>>(), ["delivered", "given-up"]);
     assert_eq!((of_first[1].attempts, of_first[1].why.as_str()), (2, "refused"));
@@ -260,7 +260,7 @@ pub async fn a_destination_gets_its_messages_in_order_and_one_that_hangs_keeps_i
 pub async fn a_test_that_was_asked_for_goes_to_whatever_destinations_there_are(engine: &Engine) {
     let store = &engine.store;
     let number = store.ask_for_test("default", &person(), at(0)).await.unwrap();
-    let log = store.delivery_log(None, 10).await.unwrap();
+    let log = store.delivery_log(None, 10).await.unwrap().0;
     assert_eq!((log[0].message, log[0].state.as_str(), log[0].destination.as_str()), (number, "waiting", ""));
     let watch = Watch { destinations: vec!["smtp".into(), "webhook/chat".into()], ..watch() };
     assert_eq!(store.judge(&watch, at(1)).await.unwrap(), 1);
@@ -274,7 +274,7 @@ pub async fn a_test_that_was_asked_for_goes_to_whatever_destinations_there_are(e
     let now = store.test_now("default", "exec", &person(), at(3)).await.unwrap();
     assert_eq!(store.next_delivery("default", "exec", at(3)).await.unwrap(), None);
     store.tested(&now, None, at(3)).await.unwrap();
-    assert_eq!(store.delivery_log(None, 1).await.unwrap()[0].state, "delivered");
+    assert_eq!(store.delivery_log(None, 1).await.unwrap().0[0].state, "delivered");
 }
 
 pub async fn invariant_9_nothing_is_muted_that_is_not_there(engine: &Engine) {

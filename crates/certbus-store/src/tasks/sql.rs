@@ -5,7 +5,7 @@ use std::time::Duration;
 use certbus_core::time::Timestamp;
 use futures::future::{BoxFuture, FutureExt};
 
-use super::{ATTEMPTS, Leased, NewTask, Shown, TaskQueue, retry_after};
+use super::{ATTEMPTS, Leased, NewTask, Place, Shown, TaskQueue, TaskState, retry_after};
 use crate::error::StoreError;
 use crate::sqlite::Store;
 
@@ -146,13 +146,20 @@ impl TaskQueue for Store {
         .boxed()
     }
 
-    fn list<'a>(&'a self, now: Timestamp, limit: usize) -> BoxFuture<'a, Result<Vec<Shown>, StoreError>> {
+    fn list<'a>(
+        &'a self,
+        now: Timestamp,
+        after: Option<Place>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Shown>, StoreError>> {
         async move {
             type Row = (i64, String, String, u32, i64, Option<i64>, String, i64, bool);
             let rows: Vec<Row> = sqlx::query_as(
                 "SELECT id, lane, body, attempts, ready_at, dead_at, why, added_at, leased FROM task
-                 ORDER BY dead_at IS NULL, id LIMIT ?",
+                 WHERE (dead_at IS NULL, id) > (?, ?) ORDER BY dead_at IS NULL, id LIMIT ?",
             )
+            .bind(after.map_or(-1, |after| i64::from(!after.dead)))
+            .bind(after.map_or(0, |after| after.id))
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch_all(self.readers())
             .await
@@ -163,9 +170,9 @@ impl TaskQueue for Store {
                 body,
                 attempts,
                 state: match dead {
-                    Some(_) => "dead",
-                    None if leased && ready > now.millis() => "under way",
-                    None => "waiting",
+                    Some(_) => TaskState::Dead,
+                    None if leased && ready > now.millis() => TaskState::UnderWay,
+                    None => TaskState::Waiting,
                 },
                 ready_at: Timestamp::from_millis(ready),
                 why,

@@ -100,7 +100,7 @@ impl AlertCommand {
             }
             Self::Log { limit, before, json } => {
                 let heading = ["number", "when", "destination", "state", "attempts", "message", "why"];
-                output::listing(json, &heading, store.delivery_log(before, limit).await?, |one| {
+                output::listing(json, &heading, store.delivery_log(before, limit).await?.0, |one| {
                     let (number, at) = (one.message.to_string(), one.at.to_string());
                     vec![number, at, one.destination, one.state, one.attempts.to_string(), one.title, one.why]
                 });

@@ -6,8 +6,7 @@ use certbus_store::audit::Actor;
 use clap::Args;
 
 use super::output;
-use crate::settings::Settings;
-use crate::wire;
+use super::reach::Reach;
 
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
@@ -23,8 +22,8 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
-        let lines = wire::inventory(settings).await?.audit(self.before, self.limit).await?;
+    pub(crate) async fn run(self, reach: &Reach) -> Result<()> {
+        let lines = reach.inventory().await?.audit(self.before, self.limit).await?;
         let heading = ["number", "when", "who", "from", "what", "of", "detail"];
         output::listing(self.json, &heading, lines, |line| {
             let at = line.at.to_string();
@@ -35,7 +34,7 @@ impl Audit {
 }
 
 /// Whoever runs this program, as the trail names him.
-pub(super) fn actor() -> Actor {
+pub(crate) fn actor() -> Actor {
     let user = nix::unistd::User::from_uid(nix::unistd::Uid::effective()).ok().flatten();
     let name = user.map_or_else(|| nix::unistd::Uid::effective().to_string(), |user| user.name);
     Actor { name, source: "cli".into() }

@@ -1,5 +1,7 @@
 //! Managed certificates: make, list, show, renew, remove, export.
 
+mod far;
+
 use anyhow::{Result, bail};
 use certbus_core::drift;
 use certbus_core::id::CertificateId;
@@ -9,14 +11,15 @@ use certbus_core::x509::ParsedChain;
 use certbus_manager::Issuers;
 use certbus_manager::inventory::projector::Projector;
 use certbus_manager::issue::Outcome;
-use certbus_manager::managed::Managed;
-use certbus_manager::{Manager, clock};
+use certbus_manager::managed::{Detail, Explained, Managed};
+use certbus_manager::{ManageError, Manager, clock};
 use certbus_store::issued::ServedAt;
 use clap::Subcommand;
 
 use super::check::Check;
 use super::exit::{Missing, Mistake};
 use super::mk::Mk;
+use super::reach::Reach;
 use super::renew::{Renew, Renewable};
 use super::{export, output};
 use crate::settings::Settings;
@@ -67,20 +70,34 @@ pub(crate) enum Cert {
 }
 
 impl Cert {
-    pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
+    pub(crate) async fn run(self, reach: &Reach) -> Result<()> {
         match self {
-            Self::Mk(mk) => mk.run(settings).await,
-            Self::Ls { json } => list(&wire::manager(settings).await?, json).await,
-            Self::Cat { id, json } => show(&wire::manager(settings).await?, id, json).await,
-            Self::Explain { id, json } => explain(settings, id, json).await,
-            Self::Check(check) => check.run(settings).await,
-            Self::Renewable(renewable) => renewable.run(settings).await,
-            Self::Renew(renew) => renew.run(settings).await,
-            Self::Rm { id, yes } => remove(settings, id, yes).await,
-            Self::Export(export) => export.run(settings).await,
+            Self::Mk(mk) => match reach.server().await? {
+                Some(server) => far::order(&server, &mk).await,
+                None => mk.run(reach.settings()).await,
+            },
+            Self::Ls { json } => list(reach, json).await,
+            Self::Cat { id, json } => show(&detail(reach, id).await?, json),
+            Self::Explain { id, json } => explain(id, explained(reach, id).await?, json),
+            Self::Check(check) => check.run(reach.here("cert check", FROM_THERE)?).await,
+            Self::Renewable(renewable) => renewable.run(reach.here("cert renewable", DUE)?).await,
+            Self::Renew(renew) => match (renew.id, reach.server().await?) {
+                (Some(id), Some(server)) => far::renew(&server, id).await,
+                _ => renew.run(reach.here("cert renew --due", DUE)?).await,
+            },
+            Self::Rm { id, yes } => match reach.server().await? {
+                Some(server) => far::remove(&server, id, yes).await,
+                None => remove(reach.settings(), id, yes).await,
+            },
+            Self::Export(export) => export.run(reach.here("cert export", KEYS)?).await,
         }
     }
 }
+
+const DUE: &str = "`certbus serve` renews there what is due, by itself; `cert ls` lists what is `due`, and `cert renew ID` \
+                   renews one now";
+const KEYS: &str = "private keys leave it for the recipients alone; run it, or `certbus agent`, where the key is to be";
+const FROM_THERE: &str = "what would fail is looked for from where it is ordered; run it there";
 
 pub(super) fn print_outcome(outcome: &Outcome) {
     output::done(format!("{} {}", outcome.certificate, outcome.names));
@@ -88,71 +105,72 @@ pub(super) fn print_outcome(outcome: &Outcome) {
     output::line(format!("  valid until {}, renewed after {}", outcome.not_after.date(), outcome.renewal.date()));
 }
 
-async fn list(manager: &Manager, json: bool) -> Result<()> {
-    let view = manager.view().await?;
-    let now = clock::now();
-    let rows = Managed::all(&view, now);
+async fn list(reach: &Reach, json: bool) -> Result<()> {
+    let (rows, place) = match reach.server().await? {
+        Some(server) => {
+            let mut rows: Vec<Managed> = server.list("managed", None, usize::MAX).await?;
+            rows.sort_by(|a, b| a.names.cmp(&b.names));
+            (rows, server.url().to_owned())
+        }
+        None => {
+            let manager = wire::manager(reach.settings()).await?;
+            let rows = Managed::all(&*manager.view().await?, clock::now());
+            (rows, manager.tenant().certs.log.place())
+        }
+    };
     if rows.is_empty() && !json {
-        output::remark(format!(
-            "no managed certificates in {}; `certbus cert mk DOMAIN` orders one",
-            manager.tenant().certs.log.place()
-        ));
+        output::remark(format!("no managed certificates in {place}; `certbus cert mk DOMAIN` orders one"));
     }
     output::listing(json, &["id", "names", "valid until", "renewal", "state"], rows, |row| {
         let date = |time: Option<Timestamp>| time.map_or("-".to_owned(), Timestamp::date);
-        vec![row.id.to_string(), row.names.join(", "), date(row.not_after), date(row.renewal), row.state.to_owned()]
+        vec![row.id.to_string(), row.names.join(", "), date(row.not_after), date(row.renewal), row.state.into_owned()]
     });
     Ok(())
 }
 
-async fn show(manager: &Manager, id: CertificateId, json: bool) -> Result<()> {
-    let view = manager.view().await?;
-    let request = view.work.request(id).cloned();
-    let Some(request) = request else {
-        bail!(Missing::new(format!("there is no managed certificate {id}; `certbus cert ls` lists them")));
+async fn detail(reach: &Reach, id: CertificateId) -> Result<Detail> {
+    let found = match reach.server().await? {
+        Some(server) => server.find(&format!("managed/{id}")).await?,
+        None => match wire::manager(reach.settings()).await?.detail(id).await {
+            Err(ManageError::UnknownCertificate(_)) => None,
+            found => Some(found?),
+        },
     };
-    let found = Managed::of(&view, &request, clock::now());
-    let obtained = match view.catalog.newest(id) {
-        Some(version) => manager.tenant().obtained(&view, version).await?,
-        None => None,
-    };
-    let chain = obtained.as_ref().map(|o| o.chain.clone());
+    let missing = || Missing::new(format!("there is no managed certificate {id}; `certbus cert ls` lists them"));
+    Ok(found.ok_or_else(missing)?)
+}
+
+fn show(found: &Detail, json: bool) -> Result<()> {
     if json {
-        let mut value = serde_json::to_value(&found).unwrap_or_default();
-        if let Some(object) = value.as_object_mut() {
-            object.insert("challenge".into(), serde_json::json!(request.challenge));
-            object.insert("key_type".into(), serde_json::json!(request.key_type));
-            object.insert("chain".into(), serde_json::json!(chain));
-        }
-        output::json(&value);
+        output::json(found);
         return Ok(());
     }
+    let Detail { managed, challenge, key_type, chain, window } = found;
     let mut rows = vec![
-        ("id", found.id.to_string()),
-        ("names", found.names.join(", ")),
-        ("state", found.state.to_owned()),
-        ("key", request.key_type.to_string()),
-        ("challenge", request.challenge.to_string()),
+        ("id", managed.id.to_string()),
+        ("names", managed.names.join(", ")),
+        ("state", managed.state.to_string()),
+        ("key", key_type.to_string()),
+        ("challenge", challenge.to_string()),
     ];
-    if let Some(obtained) = &obtained {
-        let parsed = ParsedChain::parse(&obtained.chain)?;
-        rows.push(("version", obtained.version.to_string()));
+    if let Some(chain) = chain {
+        let parsed = ParsedChain::parse(chain)?;
+        rows.push(("version", parsed.fingerprint.to_string()));
         rows.push(("issuer", parsed.issuer.to_string()));
         rows.push(("serial", parsed.serial.to_string()));
-        rows.push(("valid", format!("{} to {}", obtained.not_before, obtained.not_after)));
+        rows.push(("valid", format!("{} to {}", parsed.not_before, parsed.not_after)));
     }
-    if let Some(renewal) = found.renewal {
+    if let Some(renewal) = managed.renewal {
         rows.push(("renewal", renewal.to_string()));
     }
-    let newest = view.catalog.newest(id).map(|version| version.fingerprint);
-    if let Some(window) = view.work.window(id).filter(|window| Some(window.version) == newest) {
+    if let Some(window) = window {
         rows.push(("CA's window", format!("{} to {}", window.start, window.end)));
         if let Some(page) = &window.explanation {
             rows.push(("its reason", page.clone()));
         }
     }
-    if let Some(problem) = found.problem {
-        rows.push(("last problem", problem));
+    if let Some(problem) = &managed.problem {
+        rows.push(("last problem", problem.clone()));
     }
     for (name, value) in rows {
         output::line(format!("{name:<13}{value}"));
@@ -163,31 +181,34 @@ async fn show(manager: &Manager, id: CertificateId, json: bool) -> Result<()> {
     Ok(())
 }
 
-async fn explain(settings: &Settings, id: CertificateId, json: bool) -> Result<()> {
-    let manager = &wire::manager(settings).await?;
-    let story = manager.story(id).await?;
-    if story.is_empty() {
-        bail!(Missing::new(format!("the log never heard of a certificate {id}; `certbus cert ls` lists them")));
-    }
-    let served = served_at(settings, manager, id).await.unwrap_or_else(|error| {
-        output::remark(format!("where it is served is not known: {error:#}"));
-        Vec::new()
-    });
+async fn explained(reach: &Reach, id: CertificateId) -> Result<Explained> {
+    let found = match reach.server().await? {
+        Some(server) => server.find(&format!("managed/{id}/story")).await?,
+        None => {
+            let manager = wire::manager(reach.settings()).await?;
+            let served = served_at(reach.settings(), &manager, id).await.unwrap_or_else(|error| {
+                output::remark(format!("where it is served is not known: {error:#}"));
+                Vec::new()
+            });
+            Some(manager.explained(id, served).await?).filter(|found| !found.story.is_empty())
+        }
+    };
+    let missing = || Missing::new(format!("the log never heard of a certificate {id}; `certbus cert ls` lists them"));
+    Ok(found.ok_or_else(missing)?)
+}
+
+fn explain(id: CertificateId, found: Explained, json: bool) -> Result<()> {
+    let Explained { managed, story, served, next } = found;
     if json {
         story.iter().for_each(output::json);
         served.iter().for_each(|node| output::json(&serde_json::json!({ "kind": "served_at", "node": node })));
         return Ok(());
     }
     let offered = story.iter().rev().find(|told| told.kind == "CertificateOffered").map(|told| told.at);
-    let next = manager.next_step(id, &manager.settings().await?).await?;
-    let view = manager.view().await?;
-    if let Some(request) = view.work.request(id) {
-        let row = Managed::of(&view, request, clock::now());
-        output::line(format!("{id}  {}  {}", row.names.join(", "), row.state));
-    } else {
-        output::line(format!("{id}  managed no more"));
+    match managed {
+        Some(row) => output::line(format!("{id}  {}  {}", row.names.join(", "), row.state)),
+        None => output::line(format!("{id}  managed no more")),
     }
-    drop(view);
     let rows = story.into_iter().map(|told| vec![told.at.to_string(), told.actor, told.what]).collect();
     output::table(&["when", "who", "what"], rows);
     let nodes: Vec<_> = served.iter().map(|node| (node.address.as_str(), node.serves)).collect();
@@ -221,20 +242,26 @@ async fn remove(settings: &Settings, id: CertificateId, yes: bool) -> Result<()>
         };
         NameSet::new(&request.names)
     };
-    let question =
-        format!("stop renewing and serving {names}? Load balancers drop it at once; nothing is revoked at the CA.");
-    if !yes {
-        match output::ask(&question) {
-            Some(true) => {}
-            Some(false) => bail!("nothing was removed"),
-            None => bail!(Mistake::new(format!("{question} Say --yes"))),
-        }
-    }
+    confirm(&names.to_string(), yes)?;
     // What an order that was left open has set up goes with it, as far as it can be reached.
     if let Ok(issuers) = Issuers::new(manager.settings().await?, &settings.solvers()) {
         manager.clean_up(id, &issuers).await?;
     }
     manager.remove(id).await?;
-    output::done(format!("removed {id} {names}: it is renewed and served no more; nothing was revoked"));
+    print_removed(id, &names.to_string());
     Ok(())
+}
+
+fn confirm(names: &str, yes: bool) -> Result<()> {
+    let question =
+        format!("stop renewing and serving {names}? Load balancers drop it at once; nothing is revoked at the CA.");
+    match if yes { Some(true) } else { output::ask(&question) } {
+        Some(true) => Ok(()),
+        Some(false) => bail!("nothing was removed"),
+        None => bail!(Mistake::new(format!("{question} Say --yes"))),
+    }
+}
+
+fn print_removed(id: CertificateId, names: &str) {
+    output::done(format!("removed {id} {names}: it is renewed and served no more; nothing was revoked"));
 }

@@ -1,6 +1,7 @@
 //! `certbus endpoint`: what is watched. Registered, listed, shown, edited, removed, imported, exported, polled.
 
 mod import;
+mod poll;
 mod show;
 
 use std::collections::BTreeSet;
@@ -9,16 +10,14 @@ use anyhow::{Result, bail};
 use certbus_core::endpoint::{Endpoint, FieldError, Written};
 use certbus_core::time::Timestamp;
 use certbus_manager::clock;
-use certbus_manager::inventory::poller::Poller;
 use certbus_store::endpoints::Stored;
-use certbus_store::{Listed, Query, State, Store, StoreError};
+use certbus_store::{Listed, Query, State};
 use clap::{Args, Subcommand};
 
-use super::audit::actor;
 use super::exit::{Missing, Mistake};
 use super::output::{self, Columns};
-use crate::settings::Settings;
-use crate::wire;
+use super::reach::Reach;
+use crate::inventory::Inventory;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EndpointCommand {
@@ -159,22 +158,22 @@ impl Fields {
 }
 
 impl EndpointCommand {
-    pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
-        let store = wire::inventory(settings).await?;
+    pub(crate) async fn run(self, reach: &Reach) -> Result<()> {
+        let inventory = &reach.inventory().await?;
         match self {
-            Self::Add { endpoints, fields } => add(&store, settings.site(), &endpoints, fields).await,
-            Self::Ls(list) => list.run(&store).await,
-            Self::Show { endpoint, json } => show::run(&store, &endpoint, json).await,
+            Self::Add { endpoints, fields } => add(inventory, &endpoints, fields).await,
+            Self::Ls(list) => list.run(inventory).await,
+            Self::Show { endpoint, json } => show::run(inventory, &endpoint, json).await,
             Self::Edit { endpoints, host, active, fields } => {
                 let active = if active { Some("yes".to_owned()) } else { None };
                 let written = fields.written();
                 let written = Written { host, active: active.or(written.active.clone()), ..written };
-                edit(&store, &endpoints, &written).await
+                edit(inventory, &endpoints, &written).await
             }
-            Self::Rm { endpoints, yes } => remove(&store, &endpoints, yes).await,
-            Self::Import(import) => import.run(&store, settings.site()).await,
-            Self::Export { csv } => import::export(&store, csv).await,
-            Self::Poll { endpoints, all, json } => poll(&store, settings.site(), &endpoints, all, json).await,
+            Self::Rm { endpoints, yes } => remove(inventory, &endpoints, yes).await,
+            Self::Import(import) => import.run(inventory).await,
+            Self::Export { csv } => import::export(inventory, csv).await,
+            Self::Poll { endpoints, all, json } => poll::run(inventory, &endpoints, all, json).await,
         }
     }
 }
@@ -185,14 +184,14 @@ fn mistake(what: &str, errors: &[FieldError]) -> Mistake {
     Mistake::new(format!("{what}: {}", all.join("; ")))
 }
 
-async fn add(store: &Store, site: &str, hosts: &[String], fields: Fields) -> Result<()> {
+async fn add(inventory: &Inventory, hosts: &[String], fields: Fields) -> Result<()> {
     if hosts.len() > 1 && fields.name.is_some() {
         bail!(Mistake::new("--name is for one endpoint; give it to each with `endpoint edit`"));
     }
     let written = fields.written();
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for host in hosts {
-        let sites = written.sites.clone().or_else(|| Some(site.to_owned()));
+        let sites = written.sites.clone().or_else(|| Some(inventory.site().to_owned()));
         let written = Written { host: Some(host.clone()), sites, ..written.clone() };
         let endpoint = Endpoint::parse(&written).map_err(|errors| mistake(host, &errors))?;
         if endpoints.iter().any(|other| other.key == endpoint.key) {
@@ -200,39 +199,39 @@ async fn add(store: &Store, site: &str, hosts: &[String], fields: Fields) -> Res
         }
         endpoints.push(endpoint);
     }
-    let ids = store.add_endpoints(&endpoints, &actor(), clock::now()).await?;
+    let ids = inventory.add(&endpoints).await?;
     for (endpoint, id) in endpoints.iter().zip(ids) {
         output::done(format!("{} is watched, as number {id}", endpoint.key));
     }
     Ok(())
 }
 
-async fn edit(store: &Store, names: &[String], written: &Written) -> Result<()> {
+async fn edit(inventory: &Inventory, names: &[String], written: &Written) -> Result<()> {
     if *written == Written::default() {
         bail!(Mistake::new("nothing to change was said; see `certbus endpoint edit --help`"));
     }
-    let ids = meant(store, names).await?;
+    let ids = meant(inventory, names).await?;
     if ids.len() > 1 && (written.host.is_some() || written.name.is_some()) {
         bail!(Mistake::new(format!("--host and --name are for one endpoint, and {} are meant", ids.len())));
     }
     for id in ids {
-        let Some(stored) = store.endpoint(id).await? else { continue };
+        let Some(stored) = inventory.endpoint(id).await? else { continue };
         let edited = stored.endpoint.edited(written).map_err(|errors| mistake(&stored.endpoint.name, &errors))?;
         if edited == stored.endpoint {
             output::line(format!("{} is so already", edited.name));
             continue;
         }
-        store.edit_endpoint(&stored, &edited, &actor(), clock::now()).await?;
+        inventory.edit(&stored, &edited).await?;
         output::done(format!("{} is changed", edited.name));
     }
     Ok(())
 }
 
-async fn remove(store: &Store, names: &[String], yes: bool) -> Result<()> {
-    let ids = meant(store, names).await?;
+async fn remove(inventory: &Inventory, names: &[String], yes: bool) -> Result<()> {
+    let ids = meant(inventory, names).await?;
     let mut meant = Vec::new();
     for id in &ids {
-        meant.extend(store.endpoint(*id).await?.map(|stored| stored.endpoint.name));
+        meant.extend(inventory.endpoint(*id).await?.map(|stored| stored.endpoint.name));
     }
     let question = format!("Forget {} and all that was seen of it?", meant.join(", "));
     if !yes {
@@ -242,22 +241,22 @@ async fn remove(store: &Store, names: &[String], yes: bool) -> Result<()> {
             None => bail!(Mistake::new("nobody is here to confirm; say --yes")),
         }
     }
-    store.remove_endpoints(&ids, &actor(), clock::now()).await?;
+    inventory.remove(&ids).await?;
     output::done(format!("{} is watched no longer", meant.join(", ")));
     Ok(())
 }
 
 /// The endpoints that are meant, each once. Nothing is done if one name means nothing.
-async fn meant(store: &Store, names: &[String]) -> Result<Vec<i64>> {
+async fn meant(inventory: &Inventory, names: &[String]) -> Result<Vec<i64>> {
     let mut ids = BTreeSet::new();
     for name in names {
-        ids.extend(store.meant(name).await?);
+        ids.extend(inventory.meant(name).await?);
     }
     Ok(ids.into_iter().collect())
 }
 
 impl List {
-    async fn run(self, store: &Store) -> Result<()> {
+    async fn run(self, inventory: &Inventory) -> Result<()> {
         let now = clock::now();
         let mut query = Query {
             search: self.search.join(" "),
@@ -274,7 +273,7 @@ impl List {
         let mut columns = Columns::new(&["number", "name", "state", "expires", "serves", "issuer", "owner", "tags"]);
         while left > 0 && !output::nobody_reads() {
             query.limit = i64::try_from(left.min(500)).unwrap_or(500);
-            let page = store.endpoints(&query, now).await?;
+            let page = inventory.endpoints(&query).await?;
             left -= page.rows.len().min(left);
             any |= !page.rows.is_empty();
             if self.json {
@@ -289,7 +288,7 @@ impl List {
         }
         if !any && !self.json {
             let hint = if everything { "`certbus endpoint add HOST` watches one" } else { "none is like that" };
-            output::remark(format!("no endpoints in {}; {hint}", store.place()));
+            output::remark(format!("no endpoints in {}; {hint}", inventory.place()));
         }
         Ok(())
     }
@@ -318,72 +317,16 @@ pub(super) fn left(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-async fn poll(store: &Store, site: &str, names: &[String], all: bool, json: bool) -> Result<()> {
-    let ids = if all { every(store, site).await? } else { meant(store, names).await? };
-    if ids.is_empty() {
-        output::remark(format!("nothing in {} is watched from site {site}", store.place()));
-        return Ok(());
-    }
-    let poller = Poller::new(site);
-    let mut failed = 0;
-    for some in ids.chunks(256) {
-        for id in some.iter().filter(|_| !all) {
-            let Some(stored) = store.endpoint(*id).await? else { continue };
-            if !stored.endpoint.sites.iter().any(|one| one.as_str() == site) {
-                bail!(Mistake::new(format!(
-                    "{} is not watched from site {site}; say so with `endpoint edit {id} --sites`, or poll it from there",
-                    stored.endpoint.name
-                )));
-            }
-        }
-        let endpoints = store.to_poll(some).await?;
-        let polls = poller.poll(&endpoints, clock::now()).await.map_err(anyhow::Error::msg)?;
-        if polls.is_empty() {
-            bail!(Missing::new("the endpoint was removed meanwhile"));
-        }
-        let recorded = store.record(&polls, clock::now()).await?;
-        for poll in &polls {
-            failed += usize::from(poll.looks.iter().all(|look| look.outcome.is_err()));
-            let Some((_, endpoint)) = endpoints.iter().find(|(id, _)| *id == poll.endpoint) else { continue };
-            show::polled(store, poll, &endpoint.name, json).await?;
-        }
-        if recorded.passed_over > 0 {
-            output::remark(format!(
-                "{} looks were not kept: newer ones are, or the endpoint was changed",
-                recorded.passed_over
-            ));
-        }
-    }
-    if failed > 0 && !json {
-        output::remark(format!("{failed} of {} showed no certificate", ids.len()));
-    }
-    Ok(())
-}
-
-async fn every(store: &Store, site: &str) -> Result<Vec<i64>, StoreError> {
-    let mut ids = Vec::new();
-    let mut query = Query { site: Some(site.to_owned()), limit: 1000, ..Query::default() };
-    loop {
-        let page = store.endpoints(&query, clock::now()).await?;
-        let active = |row: &Listed| row.stored.endpoint.active.then_some(row.stored.id);
-        ids.extend(page.rows.iter().filter_map(active));
-        match page.next {
-            None => return Ok(ids),
-            next => query.after = next,
-        }
-    }
-}
-
 /// One endpoint that is meant; several are a mistake.
-async fn one(store: &Store, text: &str) -> Result<Stored> {
-    let ids = store.meant(text).await?;
+async fn one(inventory: &Inventory, text: &str) -> Result<Stored> {
+    let ids = inventory.meant(text).await?;
     if let [id] = ids.as_slice() {
-        let stored = store.endpoint(*id).await?;
+        let stored = inventory.endpoint(*id).await?;
         return stored.ok_or_else(|| Missing::new(format!("there is no endpoint `{text}` any more")).into());
     }
     let mut all = Vec::new();
     for id in ids {
-        all.extend(store.endpoint(id).await?.map(|stored| format!("{id} ({})", stored.endpoint.key)));
+        all.extend(inventory.endpoint(id).await?.map(|stored| format!("{id} ({})", stored.endpoint.key)));
     }
     bail!(Mistake::new(format!("`{text}` means several endpoints: {}; give a number", all.join(", "))))
 }

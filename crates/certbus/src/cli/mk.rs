@@ -38,22 +38,22 @@ pub(crate) struct Mk {
     file: Option<PathBuf>,
     /// A file with a certificate for each line: its names, separated by spaces or commas
     #[arg(long, value_name = "FILE", conflicts_with_all = ["domain", "names", "file"])]
-    each: Option<PathBuf>,
+    pub(super) each: Option<PathBuf>,
     /// How control is shown: dns-01 or http-01
     #[arg(long)]
-    challenge: Option<Challenge>,
+    pub(super) challenge: Option<Challenge>,
     /// p256, p384, rsa2048, rsa3072 or rsa4096
     #[arg(long, default_value = "p256")]
-    key_type: KeyType,
+    pub(super) key_type: KeyType,
     /// The CA's certificate profile
     #[arg(long)]
-    profile: Option<String>,
+    pub(super) profile: Option<String>,
     /// Which CA of the issuing settings
     #[arg(long)]
-    ca: Option<String>,
+    pub(super) ca: Option<String>,
     /// Show what would be ordered and what would fail, and order nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 impl Mk {
@@ -67,11 +67,8 @@ impl Mk {
         let ca = issuing.ca_name(self.ca.as_deref())?;
         check_signable(&issuing, &ca, &names)?;
         let challenge = self.challenge(&issuing, &ca, &names, settings)?;
-        output::line(format!("names      {}", NameSet::new(&names)));
-        output::line(format!("CA         {ca}"));
-        if issuing.ca.get(&ca).is_some_and(|entry| entry.directory != "internal") {
-            output::line(format!("challenge  {challenge}"));
-        }
+        let asked = issuing.ca.get(&ca).is_some_and(|entry| entry.directory != "internal");
+        print_wanted(&NameSet::new(&names).to_string(), &ca, asked.then(|| challenge.to_string()).as_deref());
         if self.dry_run {
             let existing = manager.view().await?.work.requested_for(&NameSet::new(&names)).map(|r| r.certificate);
             output::line(match existing {
@@ -86,13 +83,13 @@ impl Mk {
         let due = {
             let view = manager.view().await?;
             if view.catalog.newest(id).is_some() {
-                output::line(format!("{id} has these names already; nothing was ordered"));
+                print_there(id);
                 return Ok(());
             }
             on_demand(&view, id)?
         };
         if !new {
-            output::line(format!("{id} has these names and no certificate yet: going on with it"));
+            print_open(id);
         }
         let issuers = Issuers::new(issuing, &settings.solvers())?;
         let outcome = manager.issue(&due, &issuers, &|step| output::remark(format!("  {step} …"))).await;
@@ -191,7 +188,8 @@ impl Mk {
         }
     }
 
-    fn all_names(&self) -> Result<Vec<DnsName>> {
+    /// All names that were said, each a name.
+    pub(super) fn all_names(&self) -> Result<Vec<DnsName>> {
         let mut names = Vec::new();
         if let Some(domain) = &self.domain {
             let domain = DnsName::parse(domain)?;
@@ -245,11 +243,27 @@ impl Mk {
     }
 }
 
+/// What is wanted, of which CA, and how control is shown if it asks.
+pub(super) fn print_wanted(names: &str, ca: &str, challenge: Option<&str>) {
+    output::line(format!("names      {names}"));
+    output::line(format!("CA         {ca}"));
+    if let Some(challenge) = challenge {
+        output::line(format!("challenge  {challenge}"));
+    }
+}
+
+pub(super) fn print_there(id: CertificateId) {
+    output::line(format!("{id} has these names already; nothing was ordered"));
+}
+
+pub(super) fn print_open(id: CertificateId) {
+    output::line(format!("{id} has these names and no certificate yet: going on with it"));
+}
+
 /// How control is shown: as it was said, else as the settings say it, as far as the names allow it.
 pub(super) fn kind(said: Option<Challenge>, issuing: &Issuing, names: &[DnsName]) -> Result<Challenge> {
     let wildcard = names.iter().find(|name| name.is_wildcard());
-    let usual = if wildcard.is_some() { Challenge::Dns01 } else { Challenge::Http01 };
-    let chosen = said.or(issuing.challenge.filter(|c| wildcard.is_none() || *c == Challenge::Dns01)).unwrap_or(usual);
+    let chosen = said.unwrap_or_else(|| issuing.usual_challenge(names));
     if let (Some(name), Challenge::Http01) = (wildcard, chosen) {
         bail!(Mistake::new(format!("`{name}` is a wildcard, which is shown by dns-01 only; leave --challenge out")));
     }

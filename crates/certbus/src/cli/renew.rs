@@ -40,7 +40,7 @@ pub(crate) struct Renewable {
 pub(crate) struct Renew {
     /// Its id
     #[arg(required_unless_present = "due")]
-    id: Option<CertificateId>,
+    pub(super) id: Option<CertificateId>,
     /// All that are due
     #[arg(long, conflicts_with = "id")]
     due: bool,

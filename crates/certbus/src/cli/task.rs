@@ -1,15 +1,11 @@
 //! `certbus task`: work that waits, is under way, or was given up.
 
 use anyhow::{Result, bail};
-use certbus_manager::clock;
-use certbus_store::tasks::TaskQueue;
 use clap::Subcommand;
 
-use super::audit::actor;
 use super::exit::Missing;
 use super::output;
-use crate::settings::Settings;
-use crate::wire;
+use super::reach::Reach;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TaskCommand {
@@ -31,25 +27,23 @@ pub(crate) enum TaskCommand {
 }
 
 impl TaskCommand {
-    pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
-        let store = wire::inventory(settings).await?;
+    pub(crate) async fn run(self, reach: &Reach) -> Result<()> {
+        let inventory = reach.inventory().await?;
         match self {
             Self::Ls { limit, json } => {
-                let tasks = store.list(clock::now(), limit).await?;
+                let tasks = inventory.tasks(limit).await?;
                 let heading = ["number", "state", "lane", "attempts", "not before", "why", "task"];
                 output::listing(json, &heading, tasks, |task| {
                     let body: String = task.body.chars().take(60).collect();
                     let (attempts, ready) = (task.attempts.to_string(), task.ready_at.to_string());
-                    vec![task.id.to_string(), task.state.into(), task.lane, attempts, ready, task.why, body]
+                    vec![task.id.to_string(), task.state.as_str().into(), task.lane, attempts, ready, task.why, body]
                 });
                 Ok(())
             }
             Self::Retry { ids } => {
                 let mut missing = Vec::new();
                 for id in ids {
-                    if store.revive(id, clock::now()).await? {
-                        let subject = id.to_string();
-                        store.note(&actor(), clock::now(), ["task retry", &subject, ""]).await?;
+                    if inventory.retry(id).await? {
                         output::done(format!("task {id} is tried again"));
                     } else {
                         missing.push(id.to_string());

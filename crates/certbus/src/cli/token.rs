@@ -12,7 +12,7 @@ use clap::Subcommand;
 use super::audit::actor;
 use super::exit::Mistake;
 use super::output;
-use crate::settings::Settings;
+use super::reach::Reach;
 use crate::wire;
 
 #[derive(Debug, Subcommand)]
@@ -42,7 +42,19 @@ pub(crate) enum TokenCommand {
 }
 
 impl TokenCommand {
-    pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
+    pub(crate) async fn run(self, reach: &Reach) -> Result<()> {
+        if let Self::Ls { json } = self {
+            let heading = ["name", "scope", "tenant", "made by", "made", "ends", "last used"];
+            output::listing(json, &heading, reach.inventory().await?.tokens().await?, |one| {
+                let at =
+                    |at: Option<certbus_core::time::Timestamp>| at.map_or_else(|| "never".into(), |at| at.to_string());
+                let (added, until, used) = (one.added_at.to_string(), at(one.until), at(one.used_at));
+                vec![one.name, one.scope.to_string(), one.tenant, one.made_by, added, until, used]
+            });
+            return Ok(());
+        }
+        let settings =
+            reach.here("token", "people alone, and no token, make and remove tokens; do it on its web, at /tokens")?;
         let store = wire::inventory(settings).await?;
         let now = clock::now();
         match self {
@@ -63,16 +75,7 @@ impl TokenCommand {
                 output::line(secret.text());
                 output::remark("it is shown this once; send it as `Authorization: Bearer TOKEN`");
             }
-            Self::Ls { json } => {
-                let heading = ["name", "scope", "tenant", "made by", "made", "ends", "last used"];
-                output::listing(json, &heading, store.tokens().await?, |one| {
-                    let at = |at: Option<certbus_core::time::Timestamp>| {
-                        at.map_or_else(|| "never".into(), |at| at.to_string())
-                    };
-                    let (added, until, used) = (one.added_at.to_string(), at(one.until), at(one.used_at));
-                    vec![one.name, one.scope.to_string(), one.tenant, one.made_by, added, until, used]
-                });
-            }
+            Self::Ls { .. } => {}
             Self::Rm { name } => {
                 store.remove_token(&name, &actor(), now).await?;
                 output::done(format!("token {name} opens nothing any more"));

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::audit::actor;
 use super::exit::{Missing, Mistake};
 use super::output;
-use crate::settings::Settings;
+use super::reach::Reach;
 use crate::wire;
 
 #[derive(Debug, Subcommand)]
@@ -60,7 +60,18 @@ pub(crate) enum UserCommand {
 }
 
 impl UserCommand {
-    pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
+    pub(crate) async fn run(self, reach: &Reach) -> Result<()> {
+        if let Self::Ls { json } = self {
+            let people = reach.inventory().await?.people().await?;
+            output::listing(json, &["name", "role", "state", "last login"], people, |one| {
+                let seen = one.seen_at.map_or_else(|| "never".into(), |at| at.to_string());
+                let state = if one.active { "active" } else { "invited" };
+                vec![one.name, one.role.to_string(), state.into(), seen]
+            });
+            return Ok(());
+        }
+        let settings =
+            reach.here("user", "people alone, and no token, say who may log in; do it on its web, at /users")?;
         let store = wire::inventory(settings).await?;
         match self {
             Self::Add { name, role, password_file } => {
@@ -69,14 +80,7 @@ impl UserCommand {
                 store.add_person(&name, role, &hashed, &actor(), clock::now()).await?;
                 output::done(format!("{name} may log in, as {role}"));
             }
-            Self::Ls { json } => {
-                let people = store.people().await?;
-                output::listing(json, &["name", "role", "state", "last login"], people, |one| {
-                    let seen = one.seen_at.map_or_else(|| "never".into(), |at| at.to_string());
-                    let state = if one.active { "active" } else { "invited" };
-                    vec![one.name, one.role.to_string(), state.into(), seen]
-                });
-            }
+            Self::Ls { .. } => {}
             Self::Passwd { name, password_file } => {
                 let name = known(&store, &name).await?;
                 let hashed = chosen(password_file.as_deref(), &name).await?;

@@ -360,7 +360,7 @@ fn a_task_that_was_given_up_is_listed_with_why_and_tried_again_when_a_person_say
         for _ in 0..certbus_store::tasks::ATTEMPTS {
             let task = store.lease("poll/default", 1, at, Duration::from_secs(1)).await.unwrap().remove(0);
             store.failed(&task, "the task is not one of polls", at).await.unwrap();
-            at = store.list(at, 1).await.unwrap()[0].ready_at;
+            at = store.list(at, None, 1).await.unwrap()[0].ready_at;
         }
     });
     let listed = shop.ok(&["task", "ls"]).out;

@@ -41,6 +41,8 @@ mod s3;
 #[cfg(test)]
 mod scan;
 #[cfg(test)]
+mod server;
+#[cfg(test)]
 mod shop;
 #[cfg(test)]
 mod web;

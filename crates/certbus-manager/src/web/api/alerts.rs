@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Problem;
-use super::endpoints::{Before, limit};
 use super::input::{Input, Params};
+use super::page::{Page, Paged};
 use crate::clock;
 use crate::web::Face;
 use crate::web::alerts;
@@ -50,35 +50,16 @@ impl From<Shown> for AlertOut {
     }
 }
 
-/// What is wrong, page by page.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AlertsOut {
-    items: Vec<AlertOut>,
-    /// What to give as `after` for the next page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
-/// Where a list goes on.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct After {
-    /// Only those after this key.
-    after: Option<String>,
-    #[param(minimum = 1, maximum = 500)]
-    limit: Option<i64>,
-}
-
 /// What is wrong, by key.
-#[utoipa::path(get, path = "/api/v1/alerts", tag = "alerts", params(After), responses(
-    (status = 200, body = AlertsOut), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn list(State(face): State<Face>, Params(given): Params<After>) -> Result<Json<AlertsOut>, Fault> {
-    let (after, limit) = (given.after.unwrap_or_default(), limit(given.limit)?);
-    let mut found = face.store.problems(&after, limit + 1, clock::now()).await?;
-    let more = found.len() as i64 > limit;
-    found.truncate(usize::try_from(limit).unwrap_or_default());
-    let next = found.last().map(|one| one.problem.key.clone()).filter(|_| more);
-    Ok(Json(AlertsOut { items: found.into_iter().map(Into::into).collect(), next }))
+#[utoipa::path(get, path = "/api/v1/alerts", tag = "alerts", params(Paged), responses(
+    (status = 200, body = Page<AlertOut>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    State(face): State<Face>,
+    Params(paged): Params<Paged>,
+) -> Result<Json<Page<AlertOut>>, Fault> {
+    let limit = paged.limit()?;
+    let found = face.store.problems(paged.after().unwrap_or_default(), limit + 1, clock::now()).await?;
+    Ok(Json(Page::of(found, limit, |one| one.problem.key.clone())))
 }
 
 /// What is not told.
@@ -95,12 +76,20 @@ pub(crate) struct MuteOut {
     at: Timestamp,
 }
 
-/// What is muted; 1000 at most.
-#[utoipa::path(get, path = "/api/v1/alerts/mutes", tag = "alerts", responses(
-    (status = 200, body = Vec<MuteOut>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn mutes(State(face): State<Face>) -> Result<Json<Vec<MuteOut>>, Fault> {
-    let out = |Mute { subject, until, actor, at }: Mute| MuteOut { subject, until, actor, at };
-    Ok(Json(face.store.mutes(clock::now()).await?.into_iter().map(out).collect()))
+impl From<Mute> for MuteOut {
+    fn from(Mute { subject, until, actor, at }: Mute) -> Self {
+        Self { subject, until, actor, at }
+    }
+}
+
+/// What is muted.
+#[utoipa::path(get, path = "/api/v1/alerts/mutes", tag = "alerts", params(Paged), responses(
+    (status = 200, body = Page<MuteOut>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn mutes(
+    State(face): State<Face>,
+    Params(paged): Params<Paged>,
+) -> Result<Json<Page<MuteOut>>, Fault> {
+    Ok(Json(paged.cut(face.store.mutes(clock::now()).await?, |one| one.subject.clone())?))
 }
 
 /// What to mute.
@@ -167,19 +156,23 @@ pub(crate) struct MessageOut {
     why: String,
 }
 
-/// What was sent and what waits, the newest first.
-#[utoipa::path(get, path = "/api/v1/alerts/log", tag = "alerts", params(Before), responses(
-    (status = 200, body = Vec<MessageOut>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+impl From<Logged> for MessageOut {
+    fn from(one: Logged) -> Self {
+        let Logged { message, at, event, title, destination, state, attempts, ended_at, why } = one;
+        Self { message, at, event, title, destination, state, attempts, ended_at, why }
+    }
+}
+
+/// What was sent and what waits, the newest first; a message has an item for each destination, all on one page.
+#[utoipa::path(get, path = "/api/v1/alerts/log", tag = "alerts", params(Paged), responses(
+    (status = 200, body = Page<MessageOut>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn log(
     State(face): State<Face>,
-    Params(before): Params<Before>,
-) -> Result<Json<Vec<MessageOut>>, Fault> {
-    let (before, limit) = before.parts()?;
-    let out = |one: Logged| {
-        let Logged { message, at, event, title, destination, state, attempts, ended_at, why } = one;
-        MessageOut { message, at, event, title, destination, state, attempts, ended_at, why }
-    };
-    Ok(Json(face.store.delivery_log(before, limit).await?.into_iter().map(out).collect()))
+    Params(paged): Params<Paged>,
+) -> Result<Json<Page<MessageOut>>, Fault> {
+    let (rows, next) = face.store.delivery_log(paged.number()?, paged.limit()?).await?;
+    let (items, next) = (rows.into_iter().map(Into::into).collect(), next.map(|number| number.to_string()));
+    Ok(Json(Page { items, next }))
 }
 
 /// The test message that was asked for.

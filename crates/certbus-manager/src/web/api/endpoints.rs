@@ -7,13 +7,14 @@ use axum::{Extension, Json};
 use certbus_core::endpoint::{Endpoint, Written};
 use certbus_core::time::Timestamp;
 use certbus_store::endpoints::Stored;
-use certbus_store::shown::{Changed, Stay};
+use certbus_store::shown::{Brief, Changed, Stay};
 use certbus_store::{Listed, Query, State as Is};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Problem;
 use super::input::{Id, Input, Params, whole};
+use super::page::{Page, Paged, limit};
 use crate::clock;
 use crate::web::Face;
 use crate::web::asker::Asker;
@@ -21,11 +22,11 @@ use crate::web::endpoint::ask_for_polls;
 use crate::web::endpoints::with_site;
 use crate::web::fault::Fault;
 
-/// Items on a page, unless the request says otherwise.
-const USUALLY: i64 = 50;
+/// Stays of each kind that are told, unless the request says otherwise.
+const STAYS: i64 = 500;
 
 /// And at most.
-const MOST: i64 = 500;
+const MOST_STAYS: i64 = 10_000;
 
 /// An endpoint.
 #[derive(Debug, Serialize, ToSchema)]
@@ -145,7 +146,7 @@ pub(crate) struct EndpointIn {
 }
 
 impl EndpointIn {
-    fn written(self) -> Written {
+    pub(super) fn written(self) -> Written {
         Written {
             host: self.host,
             port: self.port.map(|port| port.to_string()),
@@ -161,15 +162,6 @@ impl EndpointIn {
     }
 }
 
-/// A page of endpoints.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Endpoints {
-    items: Vec<EndpointOut>,
-    /// Where the next page begins; left out on the last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
 /// What a list is narrowed to.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -183,6 +175,11 @@ pub(crate) struct Wanted {
     tag: Option<String>,
     owner: Option<String>,
     site: Option<String>,
+    /// Only those that are meant by this: a number, a name, a host or host:port. Nothing else narrows the list then.
+    meant: Option<String>,
+    /// `expiry`: those first that expire first, where the list is not narrowed; else by name.
+    #[param(pattern = "^expiry$")]
+    sort: Option<String>,
     /// `next` of the page before.
     after: Option<String>,
     #[param(minimum = 1, maximum = 500)]
@@ -205,29 +202,36 @@ pub(crate) enum StateWord {
     Ok,
 }
 
-pub(super) fn limit(wanted: Option<i64>) -> Result<i64, Fault> {
-    match wanted.unwrap_or(USUALLY) {
-        limit @ 1..=MOST => Ok(limit),
-        other => Err(Fault::bad(format!("limit is {other}; write 1 to {MOST}"))),
-    }
-}
-
 /// Endpoints, page by page.
 #[utoipa::path(get, path = "/api/v1/endpoints", tag = "endpoints", params(Wanted), responses(
-    (status = 200, body = Endpoints), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn list(State(face): State<Face>, Params(wanted): Params<Wanted>) -> Result<Json<Endpoints>, Fault> {
+    (status = 200, body = Page<EndpointOut>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    State(face): State<Face>,
+    Params(wanted): Params<Wanted>,
+) -> Result<Json<Page<EndpointOut>>, Fault> {
+    if let Some(text) = &wanted.meant {
+        let mut items = Vec::new();
+        for id in face.store.meant(text).await? {
+            items.push(one(&face, id).await?);
+        }
+        return Ok(Json(Page { items, next: None }));
+    }
+    if let Some(other) = wanted.sort.as_ref().filter(|sort| *sort != "expiry") {
+        return Err(Fault::bad(format!("sort is `{other}`; write `expiry`, or leave it out")));
+    }
     let query = Query {
         search: wanted.q,
         state: wanted.state.map(|text| text.parse::<Is>()).transpose().map_err(Fault::bad)?,
         tag: wanted.tag,
         owner: wanted.owner,
         site: wanted.site,
+        soonest: wanted.sort.is_some(),
         after: wanted.after,
         limit: limit(wanted.limit)?,
         ..Query::default()
     };
     let page = face.store.endpoints(&query, clock::now()).await?;
-    Ok(Json(Endpoints { items: page.rows.into_iter().map(Into::into).collect(), next: page.next }))
+    Ok(Json(Page { items: page.rows.into_iter().map(Into::into).collect(), next: page.next }))
 }
 
 async fn one(face: &Face, id: i64) -> Result<EndpointOut, Fault> {
@@ -317,21 +321,21 @@ pub(super) async fn poll(
 /// A certificate that a node serves or served, or a time in which its polls failed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct StayOut {
-    /// The node; empty: the name led nowhere.
-    address: String,
     /// From where it was seen.
     site: String,
-    /// The leaf's SHA-256; left out in an outage.
+    /// The node; empty: the name led nowhere.
+    address: String,
+    /// How it was looked at.
+    method: String,
+    /// The leaf; left out in an outage.
     #[serde(skip_serializing_if = "Option::is_none")]
-    fingerprint: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    issuer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    not_after: Option<Timestamp>,
+    certificate: Option<BriefOut>,
     /// Why polls failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<String>,
+    /// The kind of that, of a closed set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure_kind: Option<String>,
     #[schema(value_type = String, format = DateTime)]
     first: Timestamp,
     #[schema(value_type = String, format = DateTime)]
@@ -340,32 +344,85 @@ pub(crate) struct StayOut {
     times: i64,
     /// Whether it is so still, as far as the last poll saw.
     still: bool,
+    /// Since when its name no longer leads to the node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    gone: Option<Timestamp>,
+}
+
+/// A certificate in few words.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BriefOut {
+    /// SHA-256 of its DER.
+    fingerprint: String,
+    subject: String,
+    issuer: String,
+    /// Separated by spaces.
+    names: String,
+    /// Hex.
+    serial: String,
+    #[schema(value_type = String, format = DateTime)]
+    not_before: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    not_after: Timestamp,
+    key: String,
+    /// The managed certificate that it is a version of: tenant and id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    managed: Option<String>,
 }
 
 impl From<Stay> for StayOut {
     fn from(stay: Stay) -> Self {
-        let certificate = stay.certificate.as_ref();
+        let brief = |one: Brief| BriefOut {
+            fingerprint: one.fingerprint.to_string(),
+            subject: one.subject,
+            issuer: one.issuer,
+            names: one.names,
+            serial: one.serial,
+            not_before: one.not_before,
+            not_after: one.not_after,
+            key: one.key,
+            managed: one.managed,
+        };
         Self {
-            fingerprint: certificate.map(|one| one.fingerprint.to_string()),
-            issuer: certificate.map(|one| one.issuer.clone()),
-            not_after: certificate.map(|one| one.not_after),
-            address: stay.address,
             site: stay.site,
+            address: stay.address,
+            method: stay.method,
+            certificate: stay.certificate.map(brief),
             failure: stay.failure,
+            failure_kind: stay.failure_kind,
             first: stay.first,
             last: stay.last,
             times: stay.times,
             still: stay.still,
+            gone: stay.gone,
         }
     }
 }
 
-/// What the nodes of an endpoint serve and served, the newest first: at most 500 of each kind.
-#[utoipa::path(get, path = "/api/v1/endpoints/{id}/timeline", tag = "endpoints", params(("id" = i64, Path)), responses(
+/// How much of a timeline is told.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Stays {
+    /// At most so many of each kind; 500 unless said otherwise.
+    #[param(minimum = 1, maximum = 10000)]
+    limit: Option<i64>,
+}
+
+/// What the nodes of an endpoint serve and served, the newest first.
+#[utoipa::path(get, path = "/api/v1/endpoints/{id}/timeline", tag = "endpoints", params(("id" = i64, Path), Stays), responses(
     (status = 200, body = Vec<StayOut>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn timeline(State(face): State<Face>, Id(id): Id) -> Result<Json<Vec<StayOut>>, Fault> {
+pub(super) async fn timeline(
+    State(face): State<Face>,
+    Id(id): Id,
+    Params(wanted): Params<Stays>,
+) -> Result<Json<Vec<StayOut>>, Fault> {
     stored(&face, id).await?;
-    let stays = face.store.timeline(id, MOST).await?;
+    let limit = match wanted.limit.unwrap_or(STAYS) {
+        limit @ 1..=MOST_STAYS => limit,
+        other => return Err(Fault::bad(format!("limit is {other}; write 1 to {MOST_STAYS}"))),
+    };
+    let stays = face.store.timeline(id, limit).await?;
     Ok(Json(stays.into_iter().map(Into::into).collect()))
 }
 
@@ -388,6 +445,9 @@ pub(crate) struct ChangeOut {
     after: Option<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     why: String,
+    /// What a renewal would have left as it was: `another issuer`, `other names`, `ends sooner`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    surprise: Vec<String>,
 }
 
 impl From<Changed> for ChangeOut {
@@ -403,36 +463,21 @@ impl From<Changed> for ChangeOut {
             before: one.before.map(|print| print.to_string()),
             after: one.after.map(|print| print.to_string()),
             why: one.why,
+            surprise: one.surprise.into_iter().map(Into::into).collect(),
         }
     }
 }
 
-/// Where a list of numbered things goes on.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct Before {
-    /// Only those with a smaller number than this.
-    before: Option<i64>,
-    #[param(minimum = 1, maximum = 500)]
-    limit: Option<i64>,
-}
-
-impl Before {
-    pub(super) fn parts(&self) -> Result<(Option<i64>, i64), Fault> {
-        Ok((self.before, limit(self.limit)?))
-    }
-}
-
 /// What changed at an endpoint, the newest first.
-#[utoipa::path(get, path = "/api/v1/endpoints/{id}/changes", tag = "endpoints", params(("id" = i64, Path), Before), responses(
-    (status = 200, body = Vec<ChangeOut>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/endpoints/{id}/changes", tag = "endpoints", params(("id" = i64, Path), Paged), responses(
+    (status = 200, body = Page<ChangeOut>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn changes(
     State(face): State<Face>,
     Id(id): Id,
-    Params(before): Params<Before>,
-) -> Result<Json<Vec<ChangeOut>>, Fault> {
+    Params(paged): Params<Paged>,
+) -> Result<Json<Page<ChangeOut>>, Fault> {
     stored(&face, id).await?;
-    let (before, limit) = before.parts()?;
-    let changes = face.store.changes(Some(id), before, limit).await?;
-    Ok(Json(changes.into_iter().map(Into::into).collect()))
+    let limit = paged.limit()?;
+    let changes = face.store.changes(Some(id), paged.number()?, limit + 1).await?;
+    Ok(Json(Page::of(changes, limit, |one| one.id)))
 }

@@ -1,26 +1,25 @@
 //! Endpoints from a file and to a file. A line that is wrong is named with its number, and the others are stored; memory does
 //! not grow with the file. Done twice, it changes nothing.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use certbus_manager::clock;
-use certbus_manager::inventory::files::{COLUMNS, Line, Shape, record};
-use certbus_manager::inventory::poller::seen;
-use certbus_store::endpoints::{Put, Wanted};
-use certbus_store::observations::Poll;
-use certbus_store::{Query, Store};
+use certbus_manager::inventory::files::{COLUMNS, Shape, record};
+use certbus_manager::inventory::import::Tally;
+use certbus_store::Query;
 use clap::Args;
 
-use crate::cli::audit::actor;
 use crate::cli::exit::Mistake;
 use crate::cli::output;
+use crate::inventory::{Given, Inventory};
 
 /// Lines of one transaction.
 const AT_ONCE: usize = 1000;
+
+/// And their bytes, about: less than a server takes at a time.
+const LARGEST_BATCH: usize = 8 * 1024 * 1024;
 
 /// Longer lines are none.
 const LONGEST: u64 = 1024 * 1024;
@@ -38,18 +37,8 @@ pub(crate) struct Import {
     dry_run: bool,
 }
 
-#[derive(Default)]
-struct Tally {
-    added: u64,
-    edited: u64,
-    same: u64,
-    bad: u64,
-    /// Results of scans that say nothing new.
-    passed_over: u64,
-}
-
 impl Import {
-    pub(super) async fn run(self, store: &Store, site: &str) -> Result<()> {
+    pub(super) async fn run(self, inventory: &Inventory) -> Result<()> {
         let (name, reader): (String, Box<dyn Read + Send>) = if self.file.as_os_str() == "-" {
             ("standard input".into(), Box::new(std::io::stdin()))
         } else {
@@ -57,48 +46,58 @@ impl Import {
             (self.file.display().to_string(), Box::new(file))
         };
         let mut lines = Lines { reader: BufReader::with_capacity(256 * 1024, reader), number: 0 };
-        let mut tally = Tally::default();
-        let mut shape = None;
-        let mut batch = Vec::with_capacity(AT_ONCE);
-        while let Some(line) = lines.next().with_context(|| name.clone())? {
-            let read = match line {
-                Err(why) => Err(why),
-                Ok(text) if text.trim().is_empty() || text == "#" || text.starts_with("# ") => continue,
-                Ok(text) => match &shape {
-                    None => match Shape::of(&text) {
-                        Ok((found, is_heading)) => {
-                            let first = if is_heading { None } else { Some(found.read(&text, site)) };
-                            shape = Some(found);
-                            match first {
-                                None => continue,
-                                Some(first) => first,
-                            }
-                        }
-                        Err(why) => bail!(Mistake::new(format!("{name}, line {}: {why}", lines.number))),
-                    },
-                    Some(shape) => shape.read(&text, site),
-                },
-            };
-            match read {
-                Ok(line) => batch.push(line),
-                Err(why) => {
-                    tally.bad += 1;
-                    if tally.bad <= TOLD {
-                        output::error(&format!("{name}, line {}: {why}", lines.number));
-                    }
-                }
+        let (mut tally, mut bad) = (Tally::default(), 0_u64);
+        let (mut shape, mut heading) = (None, None);
+        let site = inventory.site();
+        let mut wrong = |line: u64, why: &str| {
+            bad += 1;
+            if bad <= TOLD {
+                output::error(&format!("{name}, line {line}: {why}"));
             }
-            if batch.len() == AT_ONCE {
-                self.store(store, site, std::mem::take(&mut batch), &mut tally).await?;
+        };
+        let (mut batch, mut bytes) = (Vec::with_capacity(AT_ONCE), 0);
+        while let Some(line) = lines.next().with_context(|| name.clone())? {
+            let text = match line {
+                Err(why) => {
+                    wrong(lines.number, &why);
+                    continue;
+                }
+                Ok(text) if text.trim().is_empty() || text == "#" || text.starts_with("# ") => continue,
+                Ok(text) => text,
+            };
+            let shape = match &shape {
+                Some(shape) => shape,
+                None => {
+                    let found = Shape::of(&text);
+                    let (found, is_heading) =
+                        found.map_err(|why| Mistake::new(format!("{name}, line {}: {why}", lines.number)))?;
+                    let found = &*shape.insert(found);
+                    if is_heading {
+                        heading = Some(text);
+                        continue;
+                    }
+                    found
+                }
+            };
+            match shape.read(&text, site) {
+                Ok(line) => {
+                    bytes += text.len();
+                    batch.push(Given { number: lines.number, text, line });
+                }
+                Err(why) => wrong(lines.number, &why),
+            }
+            if batch.len() == AT_ONCE || bytes > LARGEST_BATCH {
+                let (done, refused) = self.store(inventory, heading.as_deref(), std::mem::take(&mut batch)).await?;
+                (tally, bytes) = (tally.plus(done), 0);
+                refused.iter().for_each(|(line, why)| wrong(*line, why));
             }
         }
-        self.store(store, site, batch, &mut tally).await?;
-        let Tally { added, edited, same, bad, passed_over } = tally;
+        let (done, refused) = self.store(inventory, heading.as_deref(), batch).await?;
+        refused.iter().for_each(|(line, why)| wrong(*line, why));
+        let tally = tally.plus(done);
+        let Tally { added, edited, same, passed_over } = tally;
         if self.dry_run {
-            output::line(format!(
-                "{} endpoints could be read, {bad} lines not; nothing was stored",
-                added + edited + same
-            ));
+            output::line(format!("{} endpoints could be read, {bad} lines not; nothing was stored", tally.endpoints()));
         } else {
             output::line(format!("{added} added, {edited} changed, {same} as before"));
         }
@@ -112,39 +111,20 @@ impl Import {
         }
         match bad {
             0 => Ok(()),
-            bad => {
-                bail!("{bad} of {} lines were not imported; mend them and import again", added + edited + same + bad)
-            }
+            bad => bail!("{bad} of {} lines were not imported; mend them and import again", tally.endpoints() + bad),
         }
     }
 
-    async fn store(&self, store: &Store, site: &str, lines: Vec<Line>, tally: &mut Tally) -> Result<()> {
+    async fn store(
+        &self,
+        inventory: &Inventory,
+        heading: Option<&str>,
+        lines: Vec<Given>,
+    ) -> Result<(Tally, Vec<(u64, String)>)> {
         if self.dry_run {
-            tally.same += lines.len() as u64;
-            return Ok(());
+            return Ok((Tally { same: lines.len() as u64, ..Tally::default() }, Vec::new()));
         }
-        let (wanted, seen_there): (Vec<Wanted>, Vec<_>) =
-            lines.into_iter().map(|line| (line.wanted, line.seen)).unzip();
-        let put = store.put_endpoints(&wanted, &actor(), clock::now()).await?;
-        let mut polls: BTreeMap<(i64, i64), Poll> = BTreeMap::new();
-        for (put, observation) in put.iter().zip(seen_there) {
-            let (count, id) = match put {
-                Put::Added(id) => (&mut tally.added, id),
-                Put::Edited(id) => (&mut tally.edited, id),
-                Put::Same(id) => (&mut tally.same, id),
-            };
-            *count += 1;
-            let Some(observation) = observation else { continue };
-            if let Some(address) = observation.address {
-                // What a scan left out it did not see gone.
-                let at = observation.at;
-                let empty = || Poll { endpoint: *id, site: site.to_owned(), at, looks: Vec::new(), whole: false };
-                polls.entry((*id, at.millis())).or_insert_with(empty).looks.push(seen(address, &observation));
-            }
-        }
-        let polls: Vec<Poll> = polls.into_values().collect();
-        tally.passed_over += store.record(&polls, clock::now()).await?.passed_over as u64;
-        Ok(())
+        inventory.import(heading, lines).await
     }
 }
 
@@ -172,13 +152,13 @@ impl<R: BufRead> Lines<R> {
 }
 
 /// Prints every endpoint.
-pub(super) async fn export(store: &Store, csv: bool) -> Result<()> {
+pub(super) async fn export(inventory: &Inventory, csv: bool) -> Result<()> {
     let mut query = Query { limit: 1000, ..Query::default() };
     if csv {
         output::line(COLUMNS.join(","));
     }
     while !output::nobody_reads() {
-        let page = store.endpoints(&query, clock::now()).await?;
+        let page = inventory.endpoints(&query).await?;
         for row in &page.rows {
             let endpoint = &row.stored.endpoint;
             if csv { output::line(record(endpoint)) } else { output::json(endpoint) }

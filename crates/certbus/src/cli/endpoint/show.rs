@@ -2,29 +2,26 @@
 
 use anyhow::Result;
 use certbus_core::id::Hash;
+use certbus_core::time::Timestamp;
 use certbus_manager::clock;
-use certbus_store::observations::Poll;
-use certbus_store::shown::Stay;
-use certbus_store::{Query, Store};
+use certbus_store::shown::{Changed, Stay};
 use serde_json::json;
 
 use super::{left, one};
 use crate::cli::output;
+use crate::inventory::Inventory;
 
 /// How much of the past is shown to people.
 const SHOWN: i64 = 20;
 
-pub(super) async fn run(store: &Store, text: &str, as_json: bool) -> Result<()> {
-    let stored = one(store, text).await?;
+pub(super) async fn run(inventory: &Inventory, text: &str, as_json: bool) -> Result<()> {
+    let stored = one(inventory, text).await?;
     let now = clock::now();
     let limit = if as_json { 10_000 } else { SHOWN };
-    let timeline = store.timeline(stored.id, limit).await?;
-    let changes = store.changes(Some(stored.id), None, limit).await?;
-    let listed = {
-        // What lists say of it.
-        let query = Query { id: Some(stored.id), limit: 1, ..Query::default() };
-        store.endpoints(&query, now).await?.rows.pop()
-    };
+    let timeline = inventory.timeline(stored.id, limit).await?;
+    let changes = inventory.changes(stored.id, limit).await?;
+    // What lists say of it.
+    let listed = inventory.listed(stored.id).await?;
     if as_json {
         output::json(&json!({ "endpoint": listed.as_ref().map_or_else(|| json!(stored), |row| json!(row)),
             "timeline": timeline, "changes": changes }));
@@ -86,7 +83,7 @@ pub(super) async fn run(store: &Store, text: &str, as_json: bool) -> Result<()> 
 
 const NODE: [&str; 6] = ["node", "certificate", "expires", "issuer", "first seen", "last seen"];
 
-fn cells(stay: &Stay, now: certbus_core::time::Timestamp) -> Vec<String> {
+fn cells(stay: &Stay, now: Timestamp) -> Vec<String> {
     let mut place = node(&stay.address, &stay.site);
     if stay.gone.is_some() {
         place.push_str(" (gone)");
@@ -116,35 +113,35 @@ fn short(fingerprint: Hash) -> String {
     fingerprint.to_string().chars().take(12).collect()
 }
 
-/// What a poll found, each node on a line, with what it changed.
-pub(super) async fn polled(store: &Store, poll: &Poll, name: &str, as_json: bool) -> Result<()> {
-    let changes = store.changes(Some(poll.endpoint), None, 100).await?;
-    for look in &poll.looks {
-        let address = look.address.map_or_else(String::new, |address| address.to_string());
-        let change: Vec<&str> = changes
-            .iter()
-            .filter(|change| change.at == poll.at && change.address == address && change.site == poll.site)
-            .map(|change| change.kind.as_str())
-            .collect();
-        let print = look.outcome.as_ref().ok().and_then(|chain| chain.first()).map(|leaf| Hash::of(leaf));
-        if as_json {
-            output::json(&json!({ "endpoint": poll.endpoint, "name": name, "site": poll.site, "at": poll.at,
-                "address": address, "fingerprint": print, "changes": change,
-                "failure": look.outcome.as_ref().err().map(|failed| json!({ "kind": failed.kind, "why": failed.why })) }));
-            continue;
-        }
-        let change = if change.is_empty() { "unchanged".to_owned() } else { change.join(", ") };
-        match (&look.outcome, print) {
-            (Ok(_), Some(print)) => {
-                output::done(format!("{name}  {}  {}  {change}", node(&address, &poll.site), short(print)));
-            }
-            (Err(failed), _) => {
-                output::problem(format!("{name}  {}  {}", node(&address, &poll.site), output::plain(&failed.why)))
-            }
-            _ => {}
-        }
+/// What a poll found at a node.
+pub(super) struct Found {
+    pub(super) endpoint: i64,
+    pub(super) name: String,
+    pub(super) site: String,
+    pub(super) at: Timestamp,
+    pub(super) address: String,
+    pub(super) fingerprint: Option<Hash>,
+    /// The kind of a failure, and why.
+    pub(super) failure: Option<(String, String)>,
+}
+
+/// What a poll found, with what it changed.
+pub(super) fn polled(found: &Found, changes: &[Changed], as_json: bool) {
+    let Found { endpoint, name, site, at, address, fingerprint, failure } = found;
+    let same = |change: &&Changed| change.at == *at && change.address == *address && change.site == *site;
+    let changes: Vec<&str> = changes.iter().filter(same).map(|change| change.kind.as_str()).collect();
+    if as_json {
+        output::json(&json!({ "endpoint": endpoint, "name": name, "site": site, "at": at, "address": address,
+            "fingerprint": fingerprint, "changes": changes,
+            "failure": failure.as_ref().map(|(kind, why)| json!({ "kind": kind, "why": why })) }));
+        return;
     }
-    Ok(())
+    let change = if changes.is_empty() { "unchanged".to_owned() } else { changes.join(", ") };
+    match (failure, fingerprint) {
+        (Some((_, why)), _) => output::problem(format!("{name}  {}  {}", node(address, site), output::plain(why))),
+        (None, Some(print)) => output::done(format!("{name}  {}  {}  {change}", node(address, site), short(*print))),
+        (None, None) => {}
+    }
 }
 
 fn times(stay: &Stay) -> String {

@@ -96,6 +96,10 @@ impl Web {
         self.send(method, path, "application/json", &body.to_string()).unwrap()
     }
 
+    pub(crate) fn text(&self, method: &str, path: &str, kind: &str, body: &str) -> Answer {
+        self.send(method, path, kind, body).unwrap()
+    }
+
     fn open(&self, method: &str, path: &str, kind: &str, body: &str) -> std::io::Result<BufReader<TcpStream>> {
         let mut stream = TcpStream::connect(&self.place)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;

@@ -39,21 +39,21 @@ fn what_is_wrong_is_listed_told_muted_and_unmuted_on_the_web_and_by_the_api() {
     let page = ann.get("/alerts").body;
     assert!(page.contains("nobody: muted") && page.contains("Unmute") && page.contains("in 167 h"), "{page}");
     let mutes = parsed(&api.get("/api/v1/alerts/mutes").body);
-    assert_eq!((mutes[0]["subject"].as_str(), mutes[0]["actor"].as_str()), (Some(key), Some("ann")));
+    assert_eq!((mutes["items"][0]["subject"].as_str(), mutes["items"][0]["actor"].as_str()), (Some(key), Some("ann")));
     assert_eq!(api.json("DELETE", &format!("/api/v1/alerts/mutes?subject={key}"), &json!({})).status, 204);
     assert_eq!(api.json("DELETE", &format!("/api/v1/alerts/mutes?subject={key}"), &json!({})).status, 404);
     assert_eq!(api.json("POST", "/api/v1/alerts/mutes", &json!({ "subject": "endpoint/1" })).status, 204);
     assert_eq!(ann.form("/alerts/unmute", &[("subject", "endpoint/1")]).status, 303);
-    assert_eq!(api.get("/api/v1/alerts/mutes").body, "[]");
+    assert_eq!(api.get("/api/v1/alerts/mutes").body, "{\"items\":[]}");
 
     let asked = api.json("POST", "/api/v1/alerts/test", &json!({}));
     assert_eq!(asked.status, 202, "{}", asked.body);
     let number = parsed(&asked.body)["message"].clone();
     let log = patiently("the test message is delivered", || {
         let log = parsed(&api.get("/api/v1/alerts/log?limit=1").body);
-        (log[0]["state"] == "delivered").then_some(log)
+        (log["items"][0]["state"] == "delivered").then_some(log)
     });
-    assert_eq!((&log[0]["message"], log[0]["event"].as_str()), (&number, Some("test")));
+    assert_eq!((&log["items"][0]["message"], log["items"][0]["event"].as_str()), (&number, Some("test")));
     let trail = shop.ok(&["audit", "--json"]).out;
     for action in ["alert mute", "alert unmute", "alert test"] {
         assert!(trail.contains(&format!("\"{action}\"")), "{action}: {trail}");
