@@ -31,6 +31,7 @@ fn main() {
 }
 
 struct Server {
+    face: Face,
     router: Router,
     token: String,
 }
@@ -60,7 +61,8 @@ impl Server {
             proxies: Vec::new(),
             url: String::new(),
         };
-        (Self { router: Face::new(parts).router(), token: format!("Bearer {}", secret.text()) }, store)
+        let face = Face::new(parts);
+        (Self { router: face.router(), face, token: format!("Bearer {}", secret.text()) }, store)
     }
 
     /// Milliseconds, and the bytes that go over the wire.
@@ -102,6 +104,8 @@ async fn pages(most: usize) {
             ("the API's changes", Box::new(|_| "/api/v1/changes".into())),
             ("the trail", Box::new(|_| "/audit".into())),
             ("tasks", Box::new(|_| "/tasks".into())),
+            ("alerts", Box::new(|_| "/alerts".into())),
+            ("the API's alerts", Box::new(|_| "/api/v1/alerts".into())),
             ("metrics of 50", Box::new(|_| "/metrics?endpoints=50".into())),
         ];
         for (at, (what, path)) in kinds.iter().enumerate() {
@@ -123,6 +127,7 @@ async fn pages(most: usize) {
         if count == 100_000 {
             weight(&server).await;
         }
+        under_wrk(&server).await;
     }
 }
 
@@ -159,6 +164,24 @@ async fn weight(server: &Server) {
     let kilobytes = all as f64 / 1000.0;
     let met = if kilobytes < 60.0 { "met" } else { "NOT MET" };
     println!("  the dashboard with style and scripts, gzip: {kilobytes:.1} KB (goal < 60 KB): {met}");
+}
+
+/// The dashboard under 64 connections for ten seconds, wrk on the same two cores.
+async fn under_wrk(server: &Server) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let serving = tokio::spawn(server.face.clone().serve(listener, None, std::future::pending()));
+    let token = format!("authorization: {}", server.token);
+    let arguments = ["-t1", "-c64", "-d10s", "--latency", "-H", &token, "-H", "accept-encoding: gzip", &url];
+    let ran = tokio::process::Command::new("wrk").args(arguments).output().await.expect("Debian's wrk is installed");
+    serving.abort();
+    let text = String::from_utf8(ran.stdout).unwrap();
+    assert!(!text.contains("Non-2xx"), "{text}");
+    let word = |key: &str| {
+        let line = text.lines().find(|line| line.trim_start().starts_with(key));
+        line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or("?").to_owned()
+    };
+    println!("  the dashboard under wrk, 64 connections: {} requests/s, p99 {}", word("Requests/sec"), word("99%"));
 }
 
 /// Where `ci/bench inventory` keeps its data.
