@@ -234,18 +234,24 @@ impl Issuing {
                 }
             }
         };
+        // A secret stays only with whom it was for: else a mask would carry it to a server of somebody's choice.
         for (name, ca) in &mut self.ca {
             let old = before.ca.get(name);
             restore(format!("ca.{name}.account"), &mut ca.account, old.and_then(|ca| ca.account.as_ref()));
             restore(format!("ca.{name}.key"), &mut ca.key, old.and_then(|ca| ca.key.as_ref()));
             restore(format!("ca.{name}.eab_key"), &mut ca.eab_key, old.and_then(|ca| ca.eab_key.as_ref()));
         }
+        let goes = |settings: &Self| {
+            let dns01 = settings.dns01.as_ref()?;
+            Some((dns01.provider.clone(), dns01.server.clone(), dns01.words.get("endpoint").cloned()))
+        };
+        let before_dns01 = before.dns01.as_ref().filter(|_| goes(self) == goes(before));
         if let Some(dns01) = &mut self.dns01 {
-            let old = before.dns01.as_ref().and_then(|d| d.key_secret.as_ref());
+            let old = before_dns01.and_then(|d| d.key_secret.as_ref());
             restore("dns01.key_secret".into(), &mut dns01.key_secret, old);
             for (name, word) in dns01.secret_words() {
                 let mut kept = Some(word.clone());
-                restore(format!("dns01.{name}"), &mut kept, before.dns01.as_ref().and_then(|d| d.words.get(name)));
+                restore(format!("dns01.{name}"), &mut kept, before_dns01.and_then(|d| d.words.get(name)));
                 *word = kept.unwrap_or_else(|| Secret::new(""));
             }
         }
@@ -257,7 +263,15 @@ impl Issuing {
             let old = before.check_in.as_ref().and_then(|check_in| check_in.url.as_ref());
             restore("check_in.url".into(), &mut check_in.url, old);
         }
+        let goes = |settings: &Self| {
+            let smtp = settings.alerts.as_ref().and_then(|alerts| alerts.smtp.as_ref());
+            smtp.map(|smtp| (smtp.host.clone(), smtp.port, smtp.security, smtp.user.clone(), smtp.roots.clone()))
+        };
+        let moved = goes(self) != goes(before);
         let mut old = before.alerts.clone().unwrap_or_default();
+        if let Some(smtp) = old.smtp.as_mut().filter(|_| moved) {
+            smtp.password = None;
+        }
         let old: BTreeMap<String, Secret> = old.secrets().map(|(key, secret)| (key, secret.clone())).collect();
         for (key, secret) in self.alerts.iter_mut().flat_map(AlertSettings::secrets) {
             let mut kept = Some(secret.clone());
@@ -266,9 +280,9 @@ impl Issuing {
         }
         match missing {
             None => Ok(()),
-            Some(at) => {
-                Err(wrong(format!("{at} is masked, and there is no secret of that name to keep; write it out")))
-            }
+            Some(at) => Err(wrong(format!(
+                "{at} is masked, and there is no secret of that name to keep, or it was for somewhere else; write it out"
+            ))),
         }
     }
 

@@ -11,15 +11,18 @@ mod chart;
 mod connections;
 mod dashboard;
 mod endpoint;
+mod endpoint_form;
 mod endpoints;
 mod fault;
 mod login;
 mod managed;
+mod many;
 mod metrics;
 mod page;
 pub mod password;
 mod people;
 pub mod routes;
+mod rows;
 pub mod secret;
 mod settings;
 mod tasks;
@@ -30,7 +33,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Request, header};
+use axum::http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use certbus_core::access::Role;
@@ -39,7 +42,7 @@ use certbus_store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 use tower_http::compression::CompressionLayer;
-use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutBody};
+use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutBody, TimeoutLayer};
 
 use crate::alerts::LocalAlerts;
 use crate::clock;
@@ -53,6 +56,9 @@ const LARGEST_IMPORT: usize = 16 * 1024 * 1024;
 
 /// A client that sends nothing for so long, though something is to come, is sent away.
 const DAWDLING: Duration = Duration::from_secs(10);
+
+/// A request is read and its answer begun within this, or not at all.
+const ANSWERED: Duration = Duration::from_secs(120);
 
 /// What nobody needs twice: scripts, styles and pictures come from here alone, and no other page shows these in a frame.
 const HEADERS: [(HeaderName, &str); 5] = [
@@ -113,7 +119,10 @@ impl Face {
     /// Everything that is answered.
     pub fn router(&self) -> Router {
         let whole = |request: Request<TimeoutBody<Body>>| request.map(Body::new);
-        let patience = ServiceBuilder::new().layer(RequestBodyTimeoutLayer::new(DAWDLING)).map_request(whole);
+        let patience = ServiceBuilder::new()
+            .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, ANSWERED))
+            .layer(RequestBodyTimeoutLayer::new(DAWDLING))
+            .map_request(whole);
         routes::router(self).layer(middleware::from_fn(with_headers)).layer(CompressionLayer::new()).layer(patience)
     }
 
@@ -124,7 +133,7 @@ impl Face {
         tls: Option<Arc<rustls::ServerConfig>>,
         stop: impl Future<Output = ()> + Send,
     ) {
-        connections::serve(listener, tls, self.router(), stop).await;
+        connections::serve(listener, tls, self.router(), &self.proxies, stop).await;
     }
 }
 

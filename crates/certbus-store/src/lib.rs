@@ -10,6 +10,7 @@ mod error;
 pub mod glance;
 pub mod issued;
 pub mod kept;
+mod knock;
 mod listing;
 pub mod observations;
 pub mod outbox;
@@ -20,6 +21,7 @@ pub mod shown;
 mod sqlite;
 mod summary;
 pub mod tasks;
+pub mod tokens;
 
 pub use error::StoreError;
 pub use listing::{Listed, Page, Query, State};

@@ -1,6 +1,6 @@
-//! People, their sessions, and tokens of the API. It keeps hashes only, and knows neither passwords nor cookies.
+//! People and their sessions. It keeps hashes only, and knows neither passwords nor cookies.
 
-use certbus_core::access::{INVITATION_LASTS, Role, SESSION_IDLE, SESSION_LASTS, Scope, wait_after};
+use certbus_core::access::{INVITATION_LASTS, Role, SESSION_IDLE, SESSION_LASTS, Scope};
 use certbus_core::id::Hash;
 use certbus_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::sqlite::Store;
 
 /// That a session or a token was used is noted at most this often: reading pages is no writing.
-const NOTE_USE_EVERY: i64 = 60_000;
+pub(crate) const NOTE_USE_EVERY: i64 = 60_000;
 
 /// A person as others see him.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,27 +38,6 @@ pub struct Session {
     pub role: Role,
     /// What its forms say.
     pub csrf: String,
-}
-
-/// A token as people see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Token {
-    /// What it is called.
-    pub name: String,
-    /// What its bearer may do.
-    pub scope: Scope,
-    /// Of whose managed certificates.
-    pub tenant: String,
-    /// Who made it.
-    pub made_by: String,
-    /// When.
-    pub added_at: Timestamp,
-    /// Until when it is good, if not for ever.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub until: Option<Timestamp>,
-    /// When it was last used, within a minute.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub used_at: Option<Timestamp>,
 }
 
 impl Store {
@@ -360,154 +339,6 @@ impl Store {
         let gone = sqlx::query("DELETE FROM session WHERE hash = ?").bind(cookie.as_bytes().to_vec());
         self.changes_one(gone).await.map(drop)
     }
-
-    /// Counts an attempt to log in as a failed one before anybody looks at it, so that many at once are no more than one after
-    /// another; [`Store::logged_in`] takes it back. `subjects`: what is tried, each with how many failures cost nothing. Returns
-    /// until when none is looked at; None: this one is.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn knock(&self, subjects: &[(&str, u32)], now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let mut write = self.begin().await?;
-        let done = async {
-            // What is long ago is forgiven.
-            sqlx::query("DELETE FROM knock WHERE last_at < ?")
-                .bind(now.minus(SESSION_IDLE).millis())
-                .execute(&mut *write)
-                .await?;
-            let mut until = None;
-            for (subject, free) in subjects {
-                let row: Option<(u32, i64)> = sqlx::query_as("SELECT failures, last_at FROM knock WHERE subject = ?")
-                    .bind(subject)
-                    .fetch_optional(&mut *write)
-                    .await?;
-                let wait = |(failures, last)| Timestamp::from_millis(last).plus(wait_after(failures, *free));
-                until = until.max(row.map(wait));
-            }
-            if let Some(until) = until.filter(|until| *until > now) {
-                return Ok(Some(until));
-            }
-            for (subject, _) in subjects {
-                sqlx::query(
-                    "INSERT INTO knock (subject, failures, last_at) VALUES (?1, 1, ?2)
-                     ON CONFLICT (subject) DO UPDATE SET failures = failures + 1, last_at = ?2",
-                )
-                .bind(subject)
-                .bind(now.millis())
-                .execute(&mut *write)
-                .await?;
-            }
-            Ok(None)
-        };
-        let until = done.await.map_err(|e| self.fault(&e))?;
-        self.commit(write).await?;
-        Ok(until)
-    }
-
-    /// Takes back the attempt that succeeded, and forgives `person` those that failed before.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn logged_in(&self, person: &str, others: &[&str]) -> Result<(), StoreError> {
-        let mut write = self.begin().await?;
-        let done = async {
-            sqlx::query("DELETE FROM knock WHERE subject = ?").bind(person).execute(&mut *write).await?;
-            for other in others {
-                let back = sqlx::query("UPDATE knock SET failures = failures - 1 WHERE subject = ? AND failures > 0");
-                back.bind(other).execute(&mut *write).await?;
-            }
-            Ok(())
-        };
-        done.await.map_err(|e| self.fault(&e))?;
-        self.commit(write).await
-    }
-
-    /// Makes a token, known by what it hashes to.
-    ///
-    /// # Errors
-    /// [`StoreError::Taken`] if there is one of that name, [`StoreError::Unavailable`].
-    pub async fn add_token(&self, token: &Token, secret: Hash, actor: &Actor) -> Result<(), StoreError> {
-        let mut write = self.begin().await?;
-        let fault = |e: sqlx::Error| self.fault(&e);
-        let added = sqlx::query(
-            "INSERT INTO bearer (name, hash, scope, tenant, made_by, added_at, until) VALUES (?, ?, ?, ?, ?, ?, ?)
-             ON CONFLICT (name) DO NOTHING",
-        )
-        .bind(&token.name)
-        .bind(secret.as_bytes().as_slice())
-        .bind(token.scope.as_str())
-        .bind(&token.tenant)
-        .bind(&token.made_by)
-        .bind(token.added_at.millis())
-        .bind(token.until.map(Timestamp::millis))
-        .execute(&mut *write)
-        .await
-        .map_err(fault)?;
-        if added.rows_affected() == 0 {
-            return Err(StoreError::Taken { what: format!("a token `{}`", token.name) });
-        }
-        let detail = format!("{} of {}", token.scope, token.tenant);
-        note(&mut write, actor, token.added_at, ["token new", &token.name, &detail]).await.map_err(fault)?;
-        self.commit(write).await
-    }
-
-    /// All tokens, by name.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn tokens(&self) -> Result<Vec<Token>, StoreError> {
-        let rows: Vec<TokenRow> =
-            sqlx::query_as("SELECT name, scope, tenant, made_by, added_at, until, used_at FROM bearer ORDER BY name")
-                .fetch_all(self.readers())
-                .await
-                .map_err(|e| self.fault(&e))?;
-        Ok(rows.into_iter().filter_map(token).collect())
-    }
-
-    /// The token that hashes to this, if it is good.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn token(&self, secret: Hash, now: Timestamp) -> Result<Option<Token>, StoreError> {
-        let row: Option<TokenRow> = sqlx::query_as(
-            "SELECT name, scope, tenant, made_by, added_at, until, used_at FROM bearer
-             WHERE hash = ? AND (until IS NULL OR until > ?)",
-        )
-        .bind(secret.as_bytes().as_slice())
-        .bind(now.millis())
-        .fetch_optional(self.readers())
-        .await
-        .map_err(|e| self.fault(&e))?;
-        let Some(found) = row.and_then(token) else { return Ok(None) };
-        if found.used_at.is_none_or(|used| now.millis() - used.millis() >= NOTE_USE_EVERY) {
-            let used = sqlx::query("UPDATE bearer SET used_at = ? WHERE name = ?");
-            self.changes_one(used.bind(now.millis()).bind(found.name.clone())).await?;
-        }
-        Ok(Some(found))
-    }
-
-    /// Removes a token: it opens nothing from now on.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
-    pub async fn remove_token(&self, name: &str, actor: &Actor, now: Timestamp) -> Result<(), StoreError> {
-        let mut write = self.begin().await?;
-        let fault = |e: sqlx::Error| self.fault(&e);
-        let gone = sqlx::query("DELETE FROM bearer WHERE name = ?").bind(name).execute(&mut *write).await;
-        if gone.map_err(fault)?.rows_affected() == 0 {
-            return Err(StoreError::NotFound { what: format!("token `{name}`") });
-        }
-        note(&mut write, actor, now, ["token rm", name, ""]).await.map_err(fault)?;
-        self.commit(write).await
-    }
-}
-
-type TokenRow = (String, String, String, String, i64, Option<i64>, Option<i64>);
-
-fn token((name, scope, tenant, made_by, added_at, until, used_at): TokenRow) -> Option<Token> {
-    let at = Timestamp::from_millis;
-    let (until, used_at) = (until.map(at), used_at.map(at));
-    Some(Token { name, scope: scope.parse().ok()?, tenant, made_by, added_at: at(added_at), until, used_at })
 }
 
 fn no_person(name: &str) -> StoreError {

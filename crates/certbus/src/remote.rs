@@ -127,6 +127,9 @@ impl Server {
             let mut query = vec![("limit", limit.as_str())];
             query.extend(after.as_deref().map(|after| ("after", after)));
             let page: Page<T> = self.get(path, &query).await?;
+            if page.next.is_some() && (page.next == after || page.items.is_empty()) {
+                bail!("the server {} answers with pages that lead nowhere: {path}", self.url);
+            }
             items.extend(page.items);
             after = page.next;
             if after.is_none() || items.len() >= most {
@@ -226,8 +229,9 @@ impl Server {
 fn checked(text: &str) -> Result<Url> {
     let url = Url::parse(text).ok().filter(|url| url.has_host() && ["http", "https"].contains(&url.scheme()));
     let Some(url) = url else {
+        let shown = if text.contains('@') { "no URL of a server" } else { text };
         bail!(Mistake::new(format!(
-            "--server is `{text}`; write https://certbus.example.com, as its dashboard has it"
+            "--server is `{shown}`; write https://certbus.example.com, as its dashboard has it"
         )));
     };
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {

@@ -1,11 +1,13 @@
 //! The certificate of the web itself: from files, or a managed one of the log, and until there is one, its own.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use certbus_client::Resolver;
 use certbus_core::certificate::Facts;
 use certbus_manager::clock;
 use rustls::ServerConfig;
@@ -32,11 +34,11 @@ const LASTS: Duration = Duration::from_secs(397 * 86_400);
 ///
 /// # Errors
 /// If the files cannot be used, or no certificate can be made.
-pub(crate) async fn config(settings: &Settings, web: &Web) -> Result<Option<Arc<ServerConfig>>> {
+pub(crate) fn config(settings: &Settings, web: &Web) -> Result<Option<Arc<ServerConfig>>> {
     let resolver: Arc<dyn ResolvesServerCert> = match &web.tls {
         Tls::Off | Tls::Proxy => return Ok(None),
         Tls::Files { certificate, key } => Files::watched(certificate, key)?,
-        Tls::Own => Arc::new(Own::open(settings, web).await?),
+        Tls::Own => Arc::new(Own::open(settings, web)?),
     };
     let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -68,25 +70,37 @@ struct Files(RwLock<Arc<CertifiedKey>>);
 impl Files {
     /// Reads them, and looks after them for as long as somebody resolves.
     fn watched(certificate: &Path, key: &Path) -> Result<Arc<Self>> {
-        let when =
-            |files: &[PathBuf; 2]| files.each_ref().map(|file| file.metadata().and_then(|it| it.modified()).ok());
+        // The time of the last change of anything about it: also of who may read it.
+        let when = |file: &Path| file.metadata().map(|it| (it.ino(), it.ctime(), it.ctime_nsec())).ok();
         let paths = [certificate.to_owned(), key.to_owned()];
-        let mut seen = when(&paths);
+        let mut seen = paths.each_ref().map(|file| when(file));
         let files = Arc::new(Self(RwLock::new(read(certificate, key)?)));
+        if key.metadata().is_ok_and(|it| it.mode() & 0o007 != 0) {
+            tracing::warn!("web.key can be read by everybody on this machine: run `chmod o= {}`", key.display());
+        }
         let still_used = Arc::downgrade(&files);
         tokio::spawn(async move {
+            let mut said = String::new();
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
                 let Some(files) = still_used.upgrade() else { return };
-                let now = when(&paths);
+                let now = paths.each_ref().map(|file| when(file));
                 if now == seen {
                     continue;
                 }
-                seen = now;
                 let [certificate, key] = &paths;
                 match read(certificate, key) {
-                    Ok(read) => *files.0.write().unwrap_or_else(PoisonError::into_inner) = read,
-                    Err(error) => tracing::warn!("the web keeps its certificate: {error:#}"),
+                    Ok(read) => {
+                        *files.0.write().unwrap_or_else(PoisonError::into_inner) = read;
+                        seen = now;
+                        said.clear();
+                    }
+                    // One of the two may be on its way: they are read again until they go together.
+                    Err(error) if format!("{error:#}") == said => {}
+                    Err(error) => {
+                        said = format!("{error:#}");
+                        tracing::warn!("the web keeps its certificate: {said}");
+                    }
                 }
             }
         });
@@ -103,39 +117,57 @@ impl ResolvesServerCert for Files {
 /// The managed certificate for the name that is asked for, else one of its own.
 #[derive(Debug)]
 struct Own {
-    managed: Option<Arc<dyn ResolvesServerCert>>,
+    managed: Arc<OnceLock<Arc<Resolver>>>,
     own: Arc<CertifiedKey>,
 }
 
 impl Own {
-    async fn open(settings: &Settings, web: &Web) -> Result<Self> {
+    fn open(settings: &Settings, web: &Web) -> Result<Self> {
         let own = self_signed(&settings.identities().join("web.pem"), web.host())?;
-        let managed = match wire::client(settings, &settings.node_key(), &settings.identities().join("web")).await {
-            Ok(client) => Some(client.resolver() as Arc<dyn ResolvesServerCert>),
-            Err(error) => {
-                tracing::warn!("the web shows a certificate that nobody has signed: {error:#}");
-                None
-            }
-        };
+        let managed = Arc::new(OnceLock::new());
+        tokio::spawn(open_managed(settings.clone(), Arc::downgrade(&managed)));
         Ok(Self { managed, own })
+    }
+}
+
+/// Opens what is managed, as soon as this machine has a node's identity, for as long as somebody wants it.
+async fn open_managed(settings: Settings, wanted: Weak<OnceLock<Arc<Resolver>>>) {
+    let (key, folder, mut said) = (settings.node_key(), settings.identities().join("web"), String::new());
+    while wanted.strong_count() > 0 {
+        match wire::client(&settings, &key, &folder).await {
+            Ok(client) => {
+                if let Some(managed) = wanted.upgrade() {
+                    let _ = managed.set(client.resolver());
+                }
+                return;
+            }
+            Err(error) if format!("{error:#}") == said => {}
+            Err(error) => {
+                said = format!("{error:#}");
+                tracing::warn!("the web shows a certificate that nobody has signed: {said}");
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
 impl ResolvesServerCert for Own {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let managed = self.managed.as_ref().and_then(|managed| managed.resolve(hello));
+        let managed = self.managed.get().and_then(|managed| managed.resolve(hello));
         Some(managed.unwrap_or_else(|| self.own.clone()))
     }
 }
 
-/// The self-signed certificate in this file, made anew if it is missing, for another name, or about to end: people who
+/// The self-signed certificate in this file, made anew if it is missing, open to others, for another name, or about to end: people who
 /// have accepted it once are not asked at each start.
 fn self_signed(file: &Path, name: &str) -> Result<Arc<CertifiedKey>> {
     let now = clock::now();
     let kept = || {
         let leaf = CertificateDer::from_pem_file(file).ok()?;
         let facts = Facts::read(&leaf);
-        let good = facts.names.iter().any(|known| known == name) && facts.not_after > now.plus(MADE_ANEW);
+        let is_ours_alone = file.metadata().is_ok_and(|it| it.mode() & 0o077 == 0);
+        let good =
+            is_ours_alone && facts.names.iter().any(|known| known == name) && facts.not_after > now.plus(MADE_ANEW);
         certified(vec![leaf], PrivateKeyDer::from_pem_file(file).ok()?).ok().filter(|_| good)
     };
     if let Some(kept) = kept() {

@@ -18,7 +18,7 @@ use certbus_manager::clock;
 use certbus_manager::web::secret::Secret;
 use certbus_manager::web::{Face, Parts};
 use certbus_store::audit::Actor;
-use certbus_store::people::Token;
+use certbus_store::tokens::Token;
 use certbus_store::{Query, Store};
 use tower::ServiceExt;
 

@@ -37,8 +37,16 @@ pub(super) async fn send(webhook: &Webhook, delivery: &Delivery, now: Timestamp)
         return Ok(());
     }
     let said: String = text_of(answer, LARGEST_ANSWER).await.unwrap_or_default().chars().take(200).collect();
+    let said = without(&said, url.expose_secret());
     let is_refused = REFUSALS.contains(&status.as_u16());
     Err(Undelivered { why: format!("HTTP {status}: {said}"), is_refused })
+}
+
+/// What was said, without what the path and the query of the URL have in them: they may hold a token.
+fn without(said: &str, url: &str) -> String {
+    let rest = url.splitn(4, '/').nth(3).unwrap_or_default();
+    let parts = rest.split(['/', '?', '&', '=', '#']).filter(|part| part.len() >= 4);
+    parts.fold(said.to_owned(), |said, part| said.replace(part, crate::issuing::MASK))
 }
 
 /// `t=SECONDS,v1=HEX`: HMAC-SHA256 of `SECONDS.BODY`.
@@ -52,6 +60,14 @@ fn signature(secret: &str, now: Timestamp, body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_says_has_nothing_of_the_urls_token() {
+        let said = "there is no page /services/T0/s3cret-token?key=abcd";
+        let shown = without(said, "https://chat.example/services/T0/s3cret-token?key=abcd");
+        assert!(!shown.contains("s3cret") && !shown.contains("abcd"), "{shown}");
+        assert_eq!(without("no such channel", "https://chat.example/"), "no such channel");
+    }
 
     #[test]
     fn a_signature_is_the_hmac_of_time_and_body() {

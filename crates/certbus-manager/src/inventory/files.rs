@@ -35,14 +35,8 @@ pub enum Shape {
     Plain,
 }
 
-/// All that a text says, and what is wrong with its other lines, by their numbers.
-pub fn parse(text: &str, site: &str) -> (Vec<Wanted>, Vec<(usize, String)>) {
-    let (lines, errors) = parse_lines(text, site);
-    (lines.into_iter().map(|line| line.wanted).collect(), errors)
-}
-
-/// The same, with what was seen of each.
-pub fn parse_lines(text: &str, site: &str) -> (Vec<Line>, Vec<(usize, String)>) {
+/// All that a text says, with what was seen of each; and what is wrong with its other lines, by their numbers.
+pub fn parse(text: &str, site: &str) -> (Vec<Line>, Vec<(usize, String)>) {
     let (mut wanted, mut errors, mut shape) = (Vec::new(), Vec::new(), None);
     for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.trim_end();

@@ -56,7 +56,7 @@ pub(crate) struct WrongField {
     ),
     paths(
         endpoints::list, endpoints::add, endpoints::show, endpoints::edit, endpoints::remove, endpoints::poll,
-        endpoints::timeline, endpoints::changes, certificates::show, certificates::pem, managed::list, managed::create,
+        endpoints::timeline, endpoints::changes, certificates::show, certificates::pem, certificates::der, managed::list, managed::create,
         managed::show, managed::renew, managed::remove, managed::story, upkeep::glance, upkeep::changes, upkeep::tasks,
         upkeep::retry, upkeep::audit, upkeep::users, upkeep::tokens, alerts::list, alerts::mutes, alerts::mute, alerts::unmute,
         alerts::log, alerts::test, settings::show, settings::change,
@@ -123,6 +123,7 @@ pub(super) fn table() -> Vec<Route> {
         route(GET, "/api/v1/endpoints/{id}/changes", VIEWER, endpoints::changes),
         route(GET, "/api/v1/certificates/{fingerprint}", VIEWER, certificates::show),
         route(GET, "/api/v1/certificates/{fingerprint}/pem", VIEWER, certificates::pem),
+        route(GET, "/api/v1/certificates/{fingerprint}/der", VIEWER, certificates::der),
         route(GET, "/api/v1/managed", VIEWER, managed::list),
         route(POST, "/api/v1/managed", OPERATOR, managed::create),
         route(GET, "/api/v1/managed/{id}", VIEWER, managed::show),

@@ -31,6 +31,11 @@ pub(crate) struct Asker {
 }
 
 impl Asker {
+    /// Somebody who has not said who he is.
+    pub(crate) fn nobody(address: IpAddr) -> Self {
+        Self { name: String::new(), role: None, address, csrf: None, tenant: None }
+    }
+
     /// Whether nobody has said who he is.
     pub(crate) fn is_nobody(&self) -> bool {
         self.name.is_empty()
@@ -55,7 +60,7 @@ pub(crate) fn peer(request: &Request) -> IpAddr {
 /// Finds out who asks.
 pub(crate) async fn ask(face: &Face, peer: IpAddr, headers: &HeaderMap) -> Result<Asker, StoreError> {
     let address = origin(face, peer, headers);
-    let nobody = Asker { name: String::new(), role: None, address, csrf: None, tenant: None };
+    let nobody = Asker::nobody(address);
     if let Some(token) = bearer(headers) {
         let Some(token) = face.store.token(secret::hash(token), clock::now()).await? else { return Ok(nobody) };
         let (name, role) = (format!("token {}", token.name), token.scope.role());

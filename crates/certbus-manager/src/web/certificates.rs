@@ -3,8 +3,7 @@
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use certbus_core::certificate::Facts;
 use certbus_core::id::Fingerprint;
 use certbus_store::kept::Kept;
@@ -12,9 +11,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Face;
 use super::asker::Asker;
-use super::endpoints::node_words;
 use super::fault::Fault;
 use super::page::{self, Frame, When, when};
+use super::rows::node_words;
 use crate::clock;
 
 /// Places that are listed.
@@ -142,21 +141,12 @@ fn pem_of(kept: &Kept) -> String {
     std::iter::once(&kept.der).chain(&kept.chain).map(one).collect()
 }
 
-fn download(body: impl IntoResponse, kind: &'static str, name: &str) -> Result<Response, Fault> {
-    let mut response = body.into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    let name =
-        HeaderValue::try_from(format!("attachment; filename=\"{name}\"")).map_err(|_| Fault::bad("no such name"))?;
-    response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
-    Ok(response)
-}
-
 pub(super) async fn pem(State(face): State<Face>, Path(fingerprint): Path<String>) -> Result<Response, Fault> {
     let (fingerprint, kept) = kept(&face, &fingerprint).await?;
-    download(pem_of(&kept), "application/x-pem-file", &format!("{fingerprint}.pem"))
+    Ok(page::download(pem_of(&kept), "application/x-pem-file", &format!("{fingerprint}.pem")))
 }
 
 pub(super) async fn der(State(face): State<Face>, Path(fingerprint): Path<String>) -> Result<Response, Fault> {
     let (fingerprint, kept) = kept(&face, &fingerprint).await?;
-    download(kept.der, "application/pkix-cert", &format!("{fingerprint}.der"))
+    Ok(page::download(kept.der, "application/pkix-cert", &format!("{fingerprint}.der")))
 }

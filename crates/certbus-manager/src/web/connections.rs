@@ -1,8 +1,9 @@
 //! Connections: accepted, secured where people come over TLS, answered, and ended. There is room for so many, and whoever
 //! dawdles is sent away, so that nobody holds up the others.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
@@ -23,20 +25,59 @@ use super::DAWDLING;
 /// Connections at once; more wait to be accepted.
 const MOST: usize = 1024;
 
+/// Those of one address, unless it is a proxy's; more are closed at once.
+const MOST_OF_ONE: usize = 128;
+
+/// An answer of which nothing is read for so long is given up.
+const UNREAD: Duration = Duration::from_secs(30);
+
 /// Requests that are under way when it is told to stop are given this long.
 const ENDING: Duration = Duration::from_secs(5);
 
 /// A listener that cannot accept, most likely for want of file descriptors, is left alone for so long: it passes.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Answers with `router` until `stop`.
+/// How many connections each address has.
+#[derive(Clone, Default)]
+struct Guests(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// A connection among those of its address, for as long as it lasts.
+struct Guest(Guests, IpAddr);
+
+impl Guests {
+    /// None: it has as many as it may.
+    fn enter(&self, address: IpAddr) -> Option<Guest> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(address).or_default();
+        (*count < MOST_OF_ONE).then(|| {
+            *count += 1;
+            Guest(self.clone(), address)
+        })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut all = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// Answers with `router` until `stop`. `proxies` may have as many connections as there are.
 pub(super) async fn serve(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
     router: Router,
+    proxies: &[IpAddr],
     stop: impl Future<Output = ()>,
 ) {
     let (room, ending, tls) = (Arc::new(Semaphore::new(MOST)), GracefulShutdown::new(), tls.map(TlsAcceptor::from));
+    let guests = Guests::default();
     let accepting = async {
         while let Ok(place) = room.clone().acquire_owned().await {
             let (stream, peer) = match listener.accept().await {
@@ -47,9 +88,18 @@ pub(super) async fn serve(
                     continue;
                 }
             };
+            let address = peer.ip().to_canonical();
+            let guest = guests.enter(address);
+            if guest.is_none() && !proxies.contains(&address) {
+                tracing::debug!(%peer, "has {MOST_OF_ONE} connections already");
+                continue;
+            }
             let (tls, router, watcher) = (tls.clone(), router.clone(), ending.watcher());
+            // Whoever does not read what he asked for keeps no place either.
+            let mut stream = Box::pin(TimeoutStream::new(stream));
+            stream.as_mut().set_write_timeout_pinned(Some(UNREAD));
             tokio::spawn(async move {
-                let _place = place;
+                let _place = (place, guest);
                 match tls {
                     None => answer(stream, peer, router, watcher).await,
                     Some(tls) => match timeout(DAWDLING, tls.accept(stream)).await {

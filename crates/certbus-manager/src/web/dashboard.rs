@@ -14,9 +14,10 @@ use certbus_store::{Query, State as Is};
 
 use super::asker::Asker;
 use super::chart::{by_day, by_life_left, thousands};
-use super::endpoints::{ChangeRow, Filter, Row, change_rows};
+use super::endpoints::Filter;
 use super::fault::Fault;
 use super::page::{self, Frame, When, when};
+use super::rows::{ChangeRow, Row, change_rows};
 use super::{Face, managed};
 use crate::clock;
 use crate::managed::Managed;
@@ -62,7 +63,6 @@ pub(crate) fn headline(glance: &Glance, issued: &Issued, now: Timestamp) -> Head
         glance.polled_at.filter(|at| glance.active > 0 && now.since(*at) > USUAL_INTERVAL + Duration::from_secs(600));
     let behind = behind.or(old);
     let checked = glance.polled_at.map(|at| format!("checked {}", at.away(now)));
-    let some = |count: i64| if count >= COUNTED { format!("{}+", thousands(COUNTED)) } else { thousands(count) };
     let mut words = Vec::new();
     let kind = match (needing, glance.active, issued.all) {
         (0, 0, 0) => {
@@ -78,8 +78,8 @@ pub(crate) fn headline(glance: &Glance, issued: &Issued, now: Timestamp) -> Head
             words.push(match (active - unseen, unseen) {
                 (1, 0) => "Its certificate is served".to_owned(),
                 (served, 0) => format!("All {} served", thousands(served)),
-                (_, unseen) if unseen >= COUNTED => format!("{} not looked at yet", some(unseen)),
-                (served, unseen) => format!("{} served, {} not looked at yet", thousands(served), some(unseen)),
+                (_, unseen) if unseen >= COUNTED => format!("{} not looked at yet", counted(unseen)),
+                (served, unseen) => format!("{} served, {} not looked at yet", thousands(served), counted(unseen)),
             });
             if unseen == 0 { "good" } else { "warn" }
         }
@@ -88,7 +88,7 @@ pub(crate) fn headline(glance: &Glance, issued: &Issued, now: Timestamp) -> Head
             "bad"
         }
         (many, ..) => {
-            words.push(format!("{} things need you", some(many)));
+            words.push(format!("{} things need you", counted(many)));
             "bad"
         }
     };
@@ -147,7 +147,7 @@ struct Need {
 struct Number {
     value: String,
     what: &'static str,
-    link: String,
+    link: &'static str,
     kind: &'static str,
 }
 
@@ -206,57 +206,60 @@ pub(super) async fn show(
     page::show(&page, &page.frame)
 }
 
+/// A number that is counted no further than [`COUNTED`].
 fn counted(count: i64) -> String {
     if count >= COUNTED { format!("{}+", thousands(COUNTED)) } else { thousands(count) }
 }
 
+fn number(value: String, what: &'static str, link: &'static str, kind: &'static str) -> Number {
+    Number { value, what, link, kind }
+}
+
+fn warn(count: i64) -> &'static str {
+    if count > 0 { "warn" } else { "good" }
+}
+
 fn numbers(glance: &Glance, issued: &Issued, now: Timestamp) -> Vec<Number> {
     let bad = |count: i64| if count > 0 { "bad" } else { "good" };
-    let warn = |count: i64| if count > 0 { "warn" } else { "good" };
-    let number = |value: String, what, link: &str, kind| Number { value, what, link: link.to_owned(), kind };
     let due = |count: usize, watched: i64| counted(watched.saturating_add(count as i64));
-    let slack = if glance.expired > 0 { Some("none".to_owned()) } else { None };
-    let slack_kind = bad(glance.expired);
-    let slack = slack
-        .unwrap_or_else(|| glance.next_expiry.map_or_else(|| "–".to_owned(), |at| at.away(now).replacen("in ", "", 1)));
+    let slack = match glance.next_expiry {
+        _ if glance.expired > 0 => "none".to_owned(),
+        Some(at) => at.away(now).replacen("in ", "", 1),
+        None => "–".to_owned(),
+    };
     let tried = issued.renewed + issued.failing;
     let success = if tried == 0 { "–".to_owned() } else { format!("{} of {tried}", issued.renewed) };
     let coverage = match (glance.active, glance.late) {
         (0, _) => "–".to_owned(),
-        (active, late) => format!("{:.4}", (active - late.min(active)) as f64 / active as f64 * 100.0),
+        (active, late) => {
+            let percent = format!("{:.4}", (active - late.min(active)) as f64 / active as f64 * 100.0);
+            format!("{} %", percent.trim_end_matches('0').trim_end_matches('.'))
+        }
     };
-    let coverage = coverage.trim_end_matches('0').trim_end_matches('.').to_owned();
     let lag = glance.behind_since.map_or_else(|| "none".to_owned(), |at| at.away(now).replace(" ago", ""));
     vec![
         number(counted(glance.overdue), "overdue", "/endpoints?state=overdue", bad(glance.overdue)),
         number(counted(glance.failing), "failing", "/endpoints?state=failing", bad(glance.failing)),
-        number(due(issued.due_in_a_day, glance.overdue_in_a_day), "due in 24 h", "/endpoints?sort=expiry", warn(0)),
-        number(due(issued.due_in_a_week, glance.overdue_in_a_week), "due in 7 days", "/endpoints?sort=expiry", warn(0)),
-        number(slack, "smallest slack", "/endpoints?sort=expiry", slack_kind),
+        number(due(issued.due_in_a_day, glance.overdue_in_a_day), "due in 24 h", "/endpoints?sort=expiry", "good"),
+        number(due(issued.due_in_a_week, glance.overdue_in_a_week), "due in 7 days", "/endpoints?sort=expiry", "good"),
+        number(slack, "smallest slack", "/endpoints?sort=expiry", bad(glance.expired)),
         number(success, "renewed, 7 d", "/managed", warn(issued.failing as i64)),
-        number(
-            if coverage == "–" { coverage } else { format!("{coverage} %") },
-            "polled in time",
-            "/tasks",
-            warn(glance.late),
-        ),
+        number(coverage, "polled in time", "/tasks", warn(glance.late)),
         number(lag, "poll lag", "/tasks", warn(glance.late)),
     ]
 }
 
 fn loose(glance: &Glance, issued: &Issued) -> Vec<Number> {
-    let number = |value: String, what, link: &str, kind| Number { value, what, link: link.to_owned(), kind };
-    let kind = |count: i64| if count > 0 { "warn" } else { "good" };
     let older = glance.older;
     vec![
         number(thousands(glance.unmanaged), "seen, but not managed here", "/endpoints?state=unmanaged", "good"),
-        number(counted(issued.never_seen), "managed here, but never seen", "/managed", kind(issued.never_seen)),
-        number(counted(older), "serve an older version than was issued", "/endpoints?state=older-version", kind(older)),
+        number(counted(issued.never_seen), "managed here, but never seen", "/managed", warn(issued.never_seen)),
+        number(counted(older), "serve an older version than was issued", "/endpoints?state=older-version", warn(older)),
         number(
             counted(glance.another),
             "serve another certificate than was issued",
             "/endpoints?state=another",
-            kind(glance.another),
+            warn(glance.another),
         ),
         number(counted(glance.unseen), "watched, but not looked at yet", "/endpoints?state=unseen", "good"),
     ]
@@ -307,6 +310,7 @@ pub(super) fn slack(seconds: Option<u64>) -> String {
 }
 
 fn certificate(one: &Managed, now: Timestamp) -> Need {
+    let left = one.not_after.map(|at| at.since(now).as_secs());
     Need {
         name: one.names.first().cloned().unwrap_or_default(),
         link: format!("/managed/{}", one.id),
@@ -317,8 +321,8 @@ fn certificate(one: &Managed, now: Timestamp) -> Need {
         owner: String::new(),
         error: one.problem.clone().unwrap_or_default(),
         next: one.retry_at.map(|at| when(at.max(now), now)),
-        slack: slack(one.not_after.map(|at| at.since(now).as_secs())),
-        slack_seconds: one.not_after.map(|at| at.since(now).as_secs()),
+        slack: slack(left),
+        slack_seconds: left,
         button: (format!("/managed/{}/renew", one.id), "Renew now"),
     }
 }

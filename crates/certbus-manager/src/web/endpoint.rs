@@ -21,9 +21,10 @@ use futures::Stream;
 use serde::Deserialize;
 
 use super::asker::Asker;
-use super::endpoints::{ChangeRow, FormPage, Row, Typed, by_field, change_rows, node_words, short_name};
+use super::endpoint_form::{FormPage, Typed, by_field};
 use super::fault::Fault;
 use super::page::{self, Frame, When, when};
+use super::rows::{ChangeRow, Row, change_rows, node_words, short_name};
 use super::{Face, managed};
 use crate::clock;
 use crate::inventory::scheduler::{PollTask, lane};

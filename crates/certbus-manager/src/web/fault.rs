@@ -6,24 +6,20 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use certbus_core::endpoint::FieldError;
 use certbus_store::StoreError;
-use serde::Serialize;
 
 use crate::manager::ManageError;
 
 /// Why a request was not done.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub(crate) struct Fault {
-    #[serde(skip)]
     pub(crate) status: StatusCode,
     /// In few words.
     pub(crate) title: &'static str,
     /// What exactly, and what would be right.
     pub(crate) detail: String,
     /// Each field that is wrong.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) errors: Vec<FieldError>,
     /// Seconds.
-    #[serde(skip)]
     pub(crate) retry_after: Option<u64>,
 }
 

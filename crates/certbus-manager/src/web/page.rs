@@ -79,6 +79,12 @@ pub(crate) fn refused(template: &impl Template) -> Result<Response, Fault> {
     Ok(response)
 }
 
+/// A file to keep; its name is plain.
+pub(crate) fn download(body: impl IntoResponse, kind: &'static str, name: &str) -> Response {
+    let disposition = format!("attachment; filename=\"{name}\"");
+    ([(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, &disposition)], body).into_response()
+}
+
 /// On to another page, which says what was done.
 pub(crate) fn go(to: &str, said: &str) -> Result<Response, Fault> {
     let mut response = Redirect::to(to).into_response();
@@ -104,8 +110,7 @@ pub(crate) fn fault(asker: Option<Asker>, fault: &Fault, within: bool) -> Respon
     if within {
         return (fault.status, fault.detail.clone()).into_response();
     }
-    let nobody = Asker { name: String::new(), role: None, address: [0, 0, 0, 0].into(), csrf: None, tenant: None };
-    let frame = Frame::new(fault.title, "", &asker.unwrap_or(nobody));
+    let frame = Frame::new(fault.title, "", &asker.unwrap_or_else(|| Asker::nobody([0, 0, 0, 0].into())));
     match (FaultPage { frame, fault }).render() {
         Ok(text) => (fault.status, Html(text)).into_response(),
         Err(_) => (fault.status, fault.detail.clone()).into_response(),

@@ -165,9 +165,6 @@ pub(super) async fn passwd(
     Extension(asker): Extension<Asker>,
     Form(given): Form<Passwords>,
 ) -> Result<Response, Fault> {
-    if asker.csrf.is_none() {
-        return Err(Fault::bad("a token has no password"));
-    }
     let mut errors = wrong(&given.password, &given.again, &asker.name);
     if !password::verify(face.store.password(&asker.name).await?, given.old).await.map_err(password::fault)? {
         errors.push(FieldError { field: "old", why: "it is not your password".into() });

@@ -14,8 +14,8 @@ use certbus_core::access::Role;
 use super::asker::{Asker, ask, peer};
 use super::fault::Fault;
 use super::{
-    Face, LARGEST_BODY, LARGEST_IMPORT, alerts, api, assets, audit, certificates, dashboard, endpoint, endpoints,
-    healthz, login, managed, metrics, page, people, readyz, settings, tasks, tokens,
+    Face, LARGEST_BODY, LARGEST_IMPORT, alerts, api, assets, audit, certificates, dashboard, endpoint, endpoint_form,
+    endpoints, healthz, login, managed, many, metrics, page, people, readyz, settings, tasks, tokens,
 };
 
 /// To whom something is answered.
@@ -74,12 +74,12 @@ pub fn table() -> Vec<Route> {
         route(POST, "/logout", PERSON, login::logout),
         route(GET, "/", VIEWER, dashboard::show),
         route(GET, "/endpoints", VIEWER, endpoints::list),
-        route(POST, "/endpoints", OPERATOR, endpoints::add),
-        route(GET, "/endpoints/new", OPERATOR, endpoints::new),
-        route(GET, "/endpoints/import", OPERATOR, endpoints::import_form),
-        route(POST, "/endpoints/import", OPERATOR, endpoints::import),
-        route(GET, "/endpoints/export", VIEWER, endpoints::export),
-        route(POST, "/endpoints/bulk", OPERATOR, endpoints::bulk),
+        route(POST, "/endpoints", OPERATOR, endpoint_form::add),
+        route(GET, "/endpoints/new", OPERATOR, endpoint_form::new),
+        route(GET, "/endpoints/import", OPERATOR, many::import_form),
+        route(POST, "/endpoints/import", OPERATOR, many::import),
+        route(GET, "/endpoints/export", VIEWER, many::export),
+        route(POST, "/endpoints/bulk", OPERATOR, many::bulk),
         route(GET, "/endpoints/{id}", VIEWER, endpoint::show),
         route(GET, "/endpoints/{id}/edit", OPERATOR, endpoint::edit_form),
         route(POST, "/endpoints/{id}/edit", OPERATOR, endpoint::edit),
@@ -162,6 +162,10 @@ async fn gate(State((face, access)): State<(Face, Access)>, request: Request, ne
     let for_people = !request.uri().path().starts_with("/api/") && request.uri().path() != "/metrics";
     let from_htmx = request.headers().contains_key("hx-request");
     let (peer, headers) = (peer(&request), request.headers().clone());
+    if !face.proxies.is_empty() && !face.proxies.contains(&peer.to_canonical()) && !peer.to_canonical().is_loopback() {
+        let what = format!("this server is reached over its proxy: {}", face.url);
+        return Fault::new(StatusCode::FORBIDDEN, "forbidden", what).problem();
+    }
     if let Some(host) = headers.get("host").and_then(|host| host.to_str().ok()).filter(|host| !is_ours(&face, host)) {
         let what = format!("this server is not {host}: it is {}; web.public_url says otherwise", face.url);
         return Fault::new(StatusCode::MISDIRECTED_REQUEST, "misdirected request", what).problem();
@@ -264,5 +268,6 @@ fn to_login(request: &Request) -> Response {
     if request.method() != Method::GET || wanted == "/" {
         return Redirect::to("/login").into_response();
     }
-    Redirect::to(&format!("/login?to={}", endpoints::escaped(wanted))).into_response()
+    Redirect::to(&format!("/login?{}", serde_urlencoded::to_string([("to", wanted)]).unwrap_or_default()))
+        .into_response()
 }

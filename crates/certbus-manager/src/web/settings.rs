@@ -1,6 +1,8 @@
 //! Settings: how this server is set up, to be read, and the issuing settings of the log, to be changed. Secrets are masked;
 //! a mask that stays keeps its secret.
 
+use std::sync::OnceLock;
+
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Form, State};
@@ -44,9 +46,12 @@ fn local(face: &Face) -> Vec<(&'static str, String)> {
     local
 }
 
-/// What settings are known by, without what is secret in them: whoever changes what another changed meanwhile is told.
+/// What settings are known by: whoever changes what another changed meanwhile is told. Nobody else can tell from it what is
+/// secret in them: it is keyed, anew with each start of the server.
 pub(super) fn mark(settings: &Issuing) -> String {
-    Hash::of(settings.masked().to_toml().as_bytes()).to_string()
+    static KEY: OnceLock<[u8; 32]> = OnceLock::new();
+    let text = zeroize::Zeroizing::new(settings.to_toml());
+    Hash::of(&[KEY.get_or_init(clock::random::<32>).as_slice(), text.as_bytes()].concat()).to_string()
 }
 
 pub(super) async fn show(
@@ -78,7 +83,7 @@ pub(super) async fn change(
 ) -> Result<Response, Fault> {
     // A form has its line ends from HTML.
     let text = text.replace("\r\n", "\n");
-    match set(&face, &asker, &text, Some(&follows)).await {
+    match set(&face, &asker, &text, &follows).await {
         Ok(true) => page::go("/settings", "The settings are sealed onto the log."),
         Ok(false) => page::go("/settings", "Nothing changed."),
         Err(fault) if fault.status == StatusCode::BAD_REQUEST || fault.status == StatusCode::CONFLICT => {
@@ -92,11 +97,11 @@ pub(super) async fn change(
     }
 }
 
-/// Puts these settings in place of those that are known by `follows`, or of any. False: they are these already.
-pub(super) async fn set(face: &Face, asker: &Asker, text: &str, follows: Option<&str>) -> Result<bool, Fault> {
+/// Puts these settings in place of those that are known by `follows`. False: they are these already.
+pub(super) async fn set(face: &Face, asker: &Asker, text: &str, follows: &str) -> Result<bool, Fault> {
     let manager = manager(face, asker)?;
     let before = manager.settings().await?;
-    if follows.is_some_and(|follows| follows != mark(&before)) {
+    if follows != mark(&before) {
         return Err(ManageError::ChangedMeanwhile.into());
     }
     if text.trim().is_empty() {

@@ -10,12 +10,12 @@ use axum::response::Response;
 use certbus_core::access::Scope;
 use certbus_core::endpoint::{FieldError, Word};
 use certbus_store::StoreError;
-use certbus_store::people::Token;
+use certbus_store::tokens::Token;
 use serde::Deserialize;
 
 use super::Face;
 use super::asker::Asker;
-use super::endpoints::by_field;
+use super::endpoint_form::by_field;
 use super::fault::Fault;
 use super::page::{self, Frame, When, when};
 use super::secret::Secret;

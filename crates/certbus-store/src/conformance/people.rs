@@ -9,7 +9,7 @@ use certbus_core::time::Timestamp;
 use super::world::Engine;
 use crate::StoreError;
 use crate::audit::Actor;
-use crate::people::Token;
+use crate::tokens::Token;
 
 fn now() -> Timestamp {
     Timestamp::parse("2026-11-22T12:00:00Z").unwrap()

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
-/// Starts log output on standard error.
+/// Starts log output on standard error: lines for people, or with CERTBUS_LOG=json an object each, for programs.
 pub(crate) fn start(verbose: u8) {
     let level = match verbose {
         0 => "warn",
@@ -15,12 +15,11 @@ pub(crate) fn start(verbose: u8) {
     };
     let usual = format!("{level},hickory_resolver=error,hickory_net=error,rustls=error");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours(std::io::stderr().is_terminal()))
-        .with_target(false)
-        .init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match std::env::var("CERTBUS_LOG").as_deref() {
+        Ok("json") => log.json().flatten_event(true).init(),
+        _ => log.with_ansi(colours(std::io::stderr().is_terminal())).with_target(false).init(),
+    }
 }
 
 /// One line on standard output. A reader that went away (`| head`) is no error; a full disk is.
@@ -67,7 +66,7 @@ pub(crate) fn remark(text: impl AsRef<str>) {
 
 /// An error, as every command prints it.
 pub(crate) fn error(text: &str) {
-    remark(format!("{} {text}", paint("error:", "1;31", std::io::stderr().is_terminal())));
+    remark(format!("{} {}", paint("error:", "1;31", std::io::stderr().is_terminal()), plain(text)));
 }
 
 /// A step that went well.

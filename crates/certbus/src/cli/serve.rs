@@ -137,8 +137,8 @@ async fn patiently<T>(
 /// Serves the web until it is stopped. A port that is taken keeps nothing from being renewed: it is tried again.
 async fn show(settings: &Settings, web: &Web, manager: Arc<Manager>, store: Store, mut stopped: watch::Receiver<bool>) {
     let opened = patiently("the web is not served", &mut stopped, async || {
-        let tls = web_tls::config(settings, web).await?;
         let (listener, url) = web.open().await.with_context(|| format!("web.listen {}", web.listen))?;
+        let tls = web_tls::config(settings, web)?;
         Ok((tls, listener, url))
     });
     let Some((tls, listener, url)) = opened.await else { return };

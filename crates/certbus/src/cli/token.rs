@@ -6,7 +6,7 @@ use certbus_core::endpoint::Word;
 use certbus_core::time::Span;
 use certbus_manager::clock;
 use certbus_manager::web::secret::Secret;
-use certbus_store::people::Token;
+use certbus_store::tokens::Token;
 use clap::Subcommand;
 
 use super::audit::actor;

@@ -89,8 +89,11 @@ impl WebSection {
             );
         }
         let url = match self.public_url.as_deref().map(|url| url.trim_end_matches('/')) {
-            Some(url) if url.starts_with("https://") || (url.starts_with("http://") && tls == Tls::Off) => {
-                url.to_owned()
+            Some(url) if url.starts_with(if tls == Tls::Off { "http://" } else { "https://" }) => url.to_owned(),
+            Some(url) if tls == Tls::Off => {
+                return Err(format!(
+                    "public_url is `{url}`, and tls is `off`: say who speaks TLS, `tls` = \"own\", \"files\" or \"proxy\""
+                ));
             }
             Some(url) => return Err(format!("public_url is `{url}`; write https://certbus.example.com")),
             None if tls == Tls::Off => format!("http://{listen}"),

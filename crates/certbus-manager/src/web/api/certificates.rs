@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::Problem;
 use crate::web::Face;
-use crate::web::certificates::{kept, pem as pem_page};
+use crate::web::certificates::{der as der_page, kept, pem as pem_page};
 use crate::web::fault::Fault;
 
 /// Places that are told.
@@ -95,4 +95,13 @@ pub(super) async fn show(State(face): State<Face>, Path(text): Path<String>) -> 
     (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn pem(state: State<Face>, path: Path<String>) -> Result<Response, Fault> {
     pem_page(state, path).await
+}
+
+/// A certificate alone, in DER.
+#[utoipa::path(get, path = "/api/v1/certificates/{fingerprint}/der", tag = "certificates",
+    params(("fingerprint" = String, Path, pattern = "^[0-9a-f]{64}$")), responses(
+    (status = 200, body = [u8], content_type = "application/pkix-cert"),
+    (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn der(state: State<Face>, path: Path<String>) -> Result<Response, Fault> {
+    der_page(state, path).await
 }

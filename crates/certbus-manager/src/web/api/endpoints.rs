@@ -19,7 +19,7 @@ use crate::clock;
 use crate::web::Face;
 use crate::web::asker::Asker;
 use crate::web::endpoint::ask_for_polls;
-use crate::web::endpoints::with_site;
+use crate::web::endpoint_form::with_site;
 use crate::web::fault::Fault;
 
 /// Stays of each kind that are told, unless the request says otherwise.

@@ -5,7 +5,7 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use certbus_core::endpoint::{Endpoint, FieldError, Written};
+use certbus_core::endpoint::{Endpoint, FieldError};
 use certbus_core::time::Timestamp;
 use certbus_store::Query;
 use serde::{Deserialize, Serialize};
@@ -16,15 +16,12 @@ use super::endpoints::EndpointIn;
 use super::input::{Input, Params};
 use crate::clock;
 use crate::inventory::files;
-use crate::inventory::import::{Tally, store};
+use crate::inventory::import::Tally;
 use crate::web::Face;
 use crate::web::asker::Asker;
-use crate::web::endpoint::ask_for_polls;
-use crate::web::endpoints::{edit_all, with_site};
+use crate::web::endpoint_form::with_site;
 use crate::web::fault::Fault;
-
-/// Lines of one transaction.
-const AT_ONCE: usize = 1000;
+use crate::web::many::{Deed, store_all};
 
 /// Wrong lines that are told; the others are counted.
 const TOLD: usize = 1000;
@@ -64,17 +61,10 @@ pub(super) async fn import(
     Extension(asker): Extension<Asker>,
     Lines(text): Lines,
 ) -> Result<Json<ImportOut>, Fault> {
-    let (lines, errors) = files::parse_lines(&text, &face.site);
-    if lines.is_empty() && errors.is_empty() {
+    if text.trim().is_empty() {
         return Err(Fault::bad("nothing is in the body; send lines"));
     }
-    let mut tally = Tally::default();
-    let mut lines = lines.into_iter().peekable();
-    while lines.peek().is_some() {
-        let some = lines.by_ref().take(AT_ONCE).collect();
-        tally = tally.plus(store(&face.store, &face.site, some, &asker.actor(), clock::now()).await?);
-    }
-    let Tally { added, edited, same, passed_over } = tally;
+    let (Tally { added, edited, same, passed_over }, errors) = store_all(&face, &asker, &text).await?;
     let refused = errors.len();
     let errors = errors.into_iter().take(TOLD).map(|(line, why)| WrongLine { line, why }).collect();
     Ok(Json(ImportOut { added, edited, same, passed_over, refused, errors }))
@@ -213,34 +203,23 @@ pub(super) async fn bulk(
     Input(BulkIn { r#do: act, ids, tag, endpoints }): Input<BulkIn>,
 ) -> Result<Json<BulkOut>, Fault> {
     let at = clock::now();
-    let active = |word: &str| Written { active: Some(word.into()), ..Written::default() };
-    let tagged = |words: Vec<&str>| Written { tags: Some(words.join(",")), ..Written::default() };
     if matches!(act, Act::Tag | Act::Untag) && tag.trim().is_empty() {
         return Err(Fault::fields(vec![FieldError { field: "tag", why: "write which one".into() }]));
     }
-    let mut added = Vec::new();
-    let done = match act {
+    let deed = match act {
         Act::Add => {
             let parse = |one: EndpointIn| Endpoint::parse(&with_site(one.written(), &face.site));
             let endpoints: Result<Vec<_>, _> = endpoints.into_iter().map(parse).collect();
-            added = face.store.add_endpoints(&endpoints.map_err(Fault::fields)?, &asker.actor(), at).await?;
-            added.len()
+            let added = face.store.add_endpoints(&endpoints.map_err(Fault::fields)?, &asker.actor(), at).await?;
+            return Ok(Json(BulkOut { done: added.len(), added, at }));
         }
-        Act::Poll => ask_for_polls(&face, &asker, &ids).await?,
-        Act::Remove => face.store.remove_endpoints(&ids, &asker.actor(), at).await?,
-        Act::Pause => edit_all(&face, &asker, &ids, |_| active("no")).await?,
-        Act::Resume => edit_all(&face, &asker, &ids, |_| active("yes")).await?,
-        Act::Tag => {
-            let with =
-                |one: &Endpoint| tagged(one.tags.iter().map(|word| word.as_str()).chain([tag.as_str()]).collect());
-            edit_all(&face, &asker, &ids, with).await?
-        }
-        Act::Untag => {
-            let without = |one: &Endpoint| {
-                tagged(one.tags.iter().map(|word| word.as_str()).filter(|word| *word != tag).collect())
-            };
-            edit_all(&face, &asker, &ids, without).await?
-        }
+        Act::Poll => Deed::Poll,
+        Act::Remove => Deed::Remove,
+        Act::Pause => Deed::Pause,
+        Act::Resume => Deed::Resume,
+        Act::Tag => Deed::Tag(&tag),
+        Act::Untag => Deed::Untag(&tag),
     };
-    Ok(Json(BulkOut { done, added, at }))
+    let done = deed.done_to(&face, &asker, &ids).await?;
+    Ok(Json(BulkOut { done, added: Vec::new(), at }))
 }

@@ -33,13 +33,13 @@ pub(super) async fn show(
 }
 
 /// Settings as they are to be.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SettingsIn {
     /// TOML; a mask that stays keeps its secret.
     issuing: String,
-    /// The mark of the settings that these replace; left out: whichever there are.
-    mark: Option<String>,
+    /// The mark of the settings that these replace.
+    mark: String,
 }
 
 /// Seals new issuing settings onto the log.
@@ -50,6 +50,6 @@ pub(super) async fn change(
     Extension(asker): Extension<Asker>,
     Input(given): Input<SettingsIn>,
 ) -> Result<Json<SettingsOut>, Fault> {
-    settings::set(&face, &asker, &given.issuing, given.mark.as_deref()).await?;
+    settings::set(&face, &asker, &given.issuing, &given.mark).await?;
     show(State(face), Extension(asker)).await
 }

@@ -339,8 +339,8 @@ pub(crate) struct TokenOut {
     used_at: Option<Timestamp>,
 }
 
-impl From<certbus_store::people::Token> for TokenOut {
-    fn from(one: certbus_store::people::Token) -> Self {
+impl From<certbus_store::tokens::Token> for TokenOut {
+    fn from(one: certbus_store::tokens::Token) -> Self {
         Self {
             name: one.name,
             scope: one.scope.to_string(),

@@ -77,10 +77,19 @@ fn curl_meets_the_certificate_in_the_files_and_another_one_as_soon_as_it_is_ther
 fn curl_meets_a_certificate_of_its_own_which_stays_and_then_the_managed_one() {
     let shop = Shop::internal();
     shop.add_user("ann", "admin");
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
     let web = "tls = \"own\"\npublic_url = \"https://certbus.shop.example:8443\"";
     let log = |name: &str| std::fs::read_to_string(shop.path(name)).unwrap_or_default();
-    let (server, url) = shop.serving_over_tls(port, web, "serve.log");
+    let settings = std::fs::read_to_string(shop.path("certbus.toml")).unwrap_or_default();
+    std::fs::write(shop.path("certbus.toml"), format!("{settings}\n[web]\n{web}\n")).unwrap();
+    let server = shop.serving_at(&format!("127.0.0.1:{port}"), "serve.log");
+    eventually("it is told that the port is taken", || log("serve.log").contains("web.listen").then_some(()));
+    drop(taken);
+    let url = patiently("the port is taken no more", || {
+        Some(log("serve.log").split("the web is at https://").nth(1)?.trim().to_owned())
+    });
+    assert!(!log("serve.log").contains("nobody has signed"), "{}", log("serve.log"));
     assert_eq!(url, "certbus.shop.example:8443");
     let own = shop.path("data/web.pem");
     let url = "https://certbus.shop.example:8443/healthz";
@@ -131,6 +140,20 @@ fn who_sends_half_a_request_is_sent_away_and_holds_up_nobody() {
 }
 
 #[test]
+fn one_address_cannot_take_all_places() {
+    let shop = Shop::internal();
+    let (_server, web) = super::served(&shop);
+    let _many: Vec<TcpStream> = (0..128).map(|_| TcpStream::connect(&web.place).unwrap()).collect();
+    let url = format!("http://{}/healthz", web.place);
+    let from = |address: &str| {
+        let ran = Command::new("curl").args(["-sS", "--max-time", "5", "--interface", address, &url]).output().unwrap();
+        String::from_utf8_lossy(&ran.stdout).into_owned()
+    };
+    eventually("the first has enough", || from("127.0.0.1").is_empty().then_some(()));
+    assert_eq!(from("127.0.0.2"), "ok\n");
+}
+
+#[test]
 fn web_settings_that_would_be_overheard_or_cannot_be_are_refused() {
     let shop = Shop::internal();
     let before = std::fs::read_to_string(shop.path("certbus.toml")).unwrap_or_default();
@@ -141,6 +164,7 @@ fn web_settings_that_would_be_overheard_or_cannot_be_are_refused() {
         ("0.0.0.0:0", "", "\"own\""),
         ("0.0.0.0:0", "tls = \"own\"", "public_url"),
         ("127.0.0.1:0", "tls = \"own\"\npublic_url = \"http://certbus.example\"", "https://"),
+        ("127.0.0.1:0", "public_url = \"https://certbus.example\"", "who speaks TLS"),
     ] {
         std::fs::write(shop.path("certbus.toml"), format!("{before}\n[web]\n{web}\n")).unwrap();
         shop.fails(&["serve", "--listen", listen], 2, &[words]);

@@ -99,13 +99,26 @@ fn settings_are_changed_on_the_web_with_their_secrets_masked_and_by_one_at_a_tim
     assert!(late.status == 409 && late.body.contains("meanwhile") && late.body.contains("late"), "{}", late.body);
     assert!(shop.ok(&["audit", "--json"]).out.contains("\"conf change\""));
 
+    // A secret stays with whom it was for.
+    let mail = "[alerts.smtp]\nhost = \"mail.shop.example\"\nfrom = \"a@shop.example\"\nto = [\"b@shop.example\"]\nuser = \"ada\"\n";
+    let mail = |password: &str| format!("{}\n{mail}password = \"{password}\"\n", conf);
+    assert_eq!(shop.run_with_input(&["conf", "update"], &mail("hush-hush")).code, 0);
+    let page = ann.get("/settings");
+    let (follows, text) = (page.field("follows"), shop.ok(&["conf", "display"]).out);
+    let elsewhere = set(&text.replace("mail.shop.example", "mail.evil.example"), &follows);
+    assert!(elsewhere.status == 400 && elsewhere.body.contains("write it out"), "{}", elsewhere.body);
+    let other = set(&text.replace("b@shop.example", "c@shop.example"), &follows);
+    assert_eq!(other.location(), "/settings", "{}", other.body);
+    assert!(shop.ok(&["conf", "display", "--reveal"]).out.contains("hush-hush"));
+
     let api = web.with_header(&format!("authorization: Bearer {}", shop.token("boss", "admin")));
     let found = parsed(&api.get("/api/v1/settings").body);
     let toml = found["issuing"].as_str().unwrap();
-    let changed = json!({ "issuing": toml.split("\n[[alerts").next().unwrap(), "mark": found["mark"] });
+    let changed = json!({ "issuing": toml.split("\n[alerts").next().unwrap(), "mark": found["mark"] });
     let answer = api.json("PUT", "/api/v1/settings", &changed);
-    assert!(answer.status == 200 && !answer.body.contains("webhook"), "{}", answer.body);
+    assert!(answer.status == 200 && !answer.body.contains("smtp"), "{}", answer.body);
     assert_eq!(api.json("PUT", "/api/v1/settings", &changed).status, 409);
+    assert_eq!(api.json("PUT", "/api/v1/settings", &json!({ "issuing": "colour = 1", "mark": "x" })).status, 409);
     assert_eq!(api.json("PUT", "/api/v1/settings", &json!({ "issuing": "colour = 1" })).status, 400);
 }
 
