@@ -1,6 +1,6 @@
 //! Endpoints: registered, edited, removed. Each with its line in the audit trail, in one transaction.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use certbus_core::endpoint::{Endpoint, Key, Word, Written};
 use certbus_core::time::{Span, Timestamp};
@@ -11,7 +11,7 @@ use crate::audit::{Actor, note};
 use crate::error::StoreError;
 use crate::observations::end_nodes;
 use crate::search::{self, Kind};
-use crate::sqlite::Store;
+use crate::sqlite::{self, Store};
 use crate::summary::{self, Tallies};
 
 /// An endpoint as it is stored.
@@ -65,7 +65,8 @@ impl Store {
             if let Some((id, name)) = self.find(&mut write, &endpoint.key).await? {
                 return Err(StoreError::Duplicate { key: Box::new(endpoint.key.clone()), id, name });
             }
-            ids.push(insert(&mut write, endpoint, actor, now, &mut tallies).await.map_err(|e| self.fault(&e))?);
+            let added = insert(&mut write, &[endpoint], actor, now, &mut tallies).await;
+            ids.extend(added.map_err(|e| self.fault(&e))?);
         }
         tallies.store(&mut write).await.map_err(|e| self.fault(&e))?;
         self.commit(write).await?;
@@ -84,28 +85,36 @@ impl Store {
         now: Timestamp,
     ) -> Result<Vec<Put>, StoreError> {
         let mut write = self.begin().await?;
-        let mut done = Vec::with_capacity(wanted.len());
+        let mut ids = self.find_all(&mut write, wanted).await?;
+        // The first of a key is new; a second one finds it there.
+        let mut new = BTreeMap::new();
+        for (at, one) in wanted.iter().enumerate() {
+            let place = place(&one.endpoint.key);
+            if !ids.contains_key(&place) {
+                new.entry(place).or_insert(at);
+            }
+        }
+        let mut added: Vec<usize> = new.values().copied().collect();
+        added.sort_unstable();
+        let fresh: Vec<&Endpoint> = added.iter().filter_map(|at| wanted.get(*at)).map(|one| &one.endpoint).collect();
         let mut tallies = Tallies::default();
-        for Wanted { endpoint, written } in wanted {
-            let there = match self.find(&mut write, &endpoint.key).await? {
-                Some((id, _)) => self.read(&mut write, id).await?,
-                None => None,
-            };
-            done.push(match there {
-                None => {
-                    let id = insert(&mut write, endpoint, actor, now, &mut tallies).await;
-                    Put::Added(id.map_err(|e| self.fault(&e))?)
-                }
-                Some(stored) => {
-                    // It parsed as a whole, so it does in part.
-                    let edited = stored.endpoint.edited(written).unwrap_or_else(|_| stored.endpoint.clone());
-                    if edited == stored.endpoint {
-                        Put::Same(stored.id)
-                    } else {
-                        self.update(&mut write, &stored, &edited, actor, now).await?;
-                        Put::Edited(stored.id)
-                    }
-                }
+        let numbers = insert(&mut write, &fresh, actor, now, &mut tallies).await.map_err(|e| self.fault(&e))?;
+        ids.extend(fresh.iter().map(|endpoint| place(&endpoint.key)).zip(numbers));
+        let mut done = Vec::with_capacity(wanted.len());
+        for (at, Wanted { endpoint, written }) in wanted.iter().enumerate() {
+            let id = ids.get(&place(&endpoint.key)).copied().unwrap_or_default();
+            if added.binary_search(&at).is_ok() {
+                done.push(Put::Added(id));
+                continue;
+            }
+            let Some(stored) = self.read(&mut write, id).await? else { continue };
+            // It parsed as a whole, so it does in part.
+            let edited = stored.endpoint.edited(written).unwrap_or_else(|_| stored.endpoint.clone());
+            done.push(if edited == stored.endpoint {
+                Put::Same(stored.id)
+            } else {
+                self.update(&mut write, &stored, &edited, actor, now).await?;
+                Put::Edited(stored.id)
             });
         }
         tallies.store(&mut write).await.map_err(|e| self.fault(&e))?;
@@ -217,6 +226,25 @@ impl Store {
             .map_err(|e| self.fault(&e))
     }
 
+    /// The numbers of those that are there.
+    async fn find_all(
+        &self,
+        connection: &mut SqliteConnection,
+        wanted: &[Wanted],
+    ) -> Result<BTreeMap<Place, i64>, StoreError> {
+        let places: Vec<Place> = wanted.iter().map(|one| place(&one.endpoint.key)).collect();
+        let found: Vec<(String, u16, String, String, i64)> = sqlite::many(
+            connection,
+            "SELECT json_group_array(json_array(host, port, sni, starttls, endpoint.id))
+             FROM (SELECT DISTINCT value FROM json_each(?1)) CROSS JOIN endpoint
+             WHERE host = value ->> 0 AND port = value ->> 1 AND sni = value ->> 2 AND starttls = value ->> 3",
+            &json(&places),
+        )
+        .await
+        .map_err(|e| self.fault(&e))?;
+        Ok(found.into_iter().map(|(host, port, sni, starttls, id)| ((host, port, sni, starttls), id)).collect())
+    }
+
     async fn update(
         &self,
         write: &mut Transaction<'static, Sqlite>,
@@ -297,40 +325,84 @@ impl Store {
     }
 }
 
-/// Stores a new one. The counts of all are the caller's to store.
+/// What makes an endpoint the one it is: host, port, SNI and STARTTLS.
+type Place = (String, u16, String, String);
+
+fn place(key: &Key) -> Place {
+    let [host, sni, starttls] = texts(key);
+    (host, key.port, sni, starttls)
+}
+
+fn json(rows: &impl Serialize) -> String {
+    serde_json::to_string(rows).unwrap_or_default()
+}
+
+/// Stores new ones, whose places are all different, each kind of row by one statement. Returns their numbers. The counts of
+/// all are the caller's to store.
 async fn insert(
     write: &mut SqliteConnection,
-    endpoint: &Endpoint,
+    endpoints: &[&Endpoint],
     actor: &Actor,
     now: Timestamp,
     tallies: &mut Tallies,
-) -> Result<i64, sqlx::Error> {
-    let [host, sni, starttls] = texts(&endpoint.key);
-    let (asked, parent) = asked(&endpoint.key);
-    let id: i64 = sqlx::query_scalar(
+) -> Result<Vec<i64>, sqlx::Error> {
+    if endpoints.is_empty() {
+        return Ok(Vec::new());
+    }
+    let row = |one: &&Endpoint| {
+        let ((host, port, sni, starttls), (asked, parent)) = (place(&one.key), asked(&one.key));
+        let (name, owner, active) = (one.name.clone(), one.owner.clone(), u8::from(one.active));
+        (name, host, port, sni, starttls, owner, active, seconds(one.interval), asked, parent)
+    };
+    let rows: Vec<_> = endpoints.iter().map(row).collect();
+    let added: Vec<(i64, String, u16, String, String)> = sqlx::query_as(
         "INSERT INTO endpoint (name, host, port, sni, starttls, owner, active, every, revision, added_at, asked, parent,
-             key_since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, 0) RETURNING id",
+             key_since)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, 1, ?2,
+             value ->> 8, value ->> 9, 0 FROM json_each(?1) RETURNING id, host, port, sni, starttls",
     )
-    .bind(&endpoint.name)
-    .bind(host)
-    .bind(endpoint.key.port)
-    .bind(sni)
-    .bind(starttls)
-    .bind(&endpoint.owner)
-    .bind(endpoint.active)
-    .bind(seconds(endpoint.interval))
+    .bind(json(&rows))
     .bind(now.millis())
-    .bind(asked)
-    .bind(parent)
-    .fetch_one(&mut *write)
+    .fetch_all(&mut *write)
     .await?;
-    set_tags(write, id, endpoint).await?;
-    set_sites(write, id, endpoint, now).await?;
-    summary::begin(write, id, tallies).await?;
-    tallies.count("endpoints", 1);
-    tallies.count("active", i64::from(endpoint.active));
-    note(write, actor, now, ["endpoint add", &endpoint.key.to_string(), &endpoint.name]).await?;
-    Ok(id)
+    let numbers: BTreeMap<Place, i64> =
+        added.into_iter().map(|(id, host, port, sni, starttls)| ((host, port, sni, starttls), id)).collect();
+    let ids: Vec<i64> = endpoints.iter().filter_map(|one| numbers.get(&place(&one.key)).copied()).collect();
+    let numbered = || ids.iter().copied().zip(endpoints.iter());
+    let tags: Vec<_> = numbered().flat_map(|(id, one)| one.tags.iter().map(move |tag| (tag.as_str(), id))).collect();
+    let sites: Vec<_> = numbered()
+        .flat_map(|(id, one)| {
+            let next = if one.active { now.millis() } else { i64::MAX };
+            one.sites.iter().map(move |site| (id, site.as_str(), next))
+        })
+        .collect();
+    let tokens: Vec<_> =
+        numbered().flat_map(|(id, one)| summary::own_tokens(one).into_iter().map(move |token| (token, id))).collect();
+    let lines: Vec<_> = endpoints.iter().map(|one| (one.key.to_string(), one.name.as_str())).collect();
+    for (statement, rows) in [
+        ("INSERT INTO endpoint_tag (tag, endpoint) SELECT value ->> 0, value ->> 1 FROM json_each(?1)", json(&tags)),
+        (
+            "INSERT INTO schedule (endpoint, site, next_at) SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1)",
+            json(&sites),
+        ),
+        ("INSERT INTO token (kind, token, id) SELECT 'e', value ->> 0, value ->> 1 FROM json_each(?1)", json(&tokens)),
+    ] {
+        sqlx::query(statement).bind(rows).execute(&mut *write).await?;
+    }
+    sqlx::query(
+        "INSERT INTO audit (at, actor, source, action, subject, detail)
+         SELECT ?2, ?3, ?4, 'endpoint add', value ->> 0, value ->> 1 FROM json_each(?1)",
+    )
+    .bind(json(&lines))
+    .bind(now.millis())
+    .bind(&actor.name)
+    .bind(&actor.source)
+    .execute(&mut *write)
+    .await?;
+    summary::begin(write, &ids, tallies).await?;
+    tallies.count("endpoints", i64::try_from(ids.len()).unwrap_or(i64::MAX));
+    tallies.count("active", endpoints.iter().map(|one| i64::from(one.active)).sum());
+    Ok(ids)
 }
 
 async fn set_tags(write: &mut SqliteConnection, id: i64, endpoint: &Endpoint) -> Result<(), sqlx::Error> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use certbus_core::certificate::Facts;
 use certbus_core::drift::{self, Serves};
-use certbus_core::endpoint::USUAL_PORT;
+use certbus_core::endpoint::{Endpoint, USUAL_PORT};
 use certbus_core::overdue::{HABIT, overdue_from, part_lived};
 use certbus_core::time::Timestamp;
 use sqlx::{Row, SqliteConnection};
@@ -83,15 +83,37 @@ pub(crate) async fn renew(write: &mut SqliteConnection, endpoints: &[i64]) -> Re
     tallies.store(write).await
 }
 
-/// What a new endpoint is found by, and which managed certificate is for it: nothing was seen of it.
-pub(crate) async fn begin(write: &mut SqliteConnection, id: i64, tallies: &mut Tallies) -> Result<(), sqlx::Error> {
-    set_tokens(write, id, &BTreeSet::new()).await?;
-    if let Some((managed, _)) = managed(write, id, &[]).await? {
-        tallies.count("managed", 1);
-        let set = sqlx::query("UPDATE endpoint SET managed = ? WHERE id = ?").bind(managed).bind(id);
-        set.execute(write).await?;
+/// Which managed certificates are for new endpoints, of which nothing was seen yet.
+pub(crate) async fn begin(write: &mut SqliteConnection, ids: &[i64], tallies: &mut Tallies) -> Result<(), sqlx::Error> {
+    let named: Vec<i64> = sqlx::query_scalar(
+        "SELECT id FROM endpoint e WHERE id IN (SELECT value FROM json_each(?))
+             AND (EXISTS (SELECT 1 FROM managed_name m WHERE m.name = e.asked AND e.asked <> '')
+                 OR EXISTS (SELECT 1 FROM managed_name m WHERE m.name = '*.' || e.parent AND e.parent <> ''))",
+    )
+    .bind(serde_json::to_string(ids).unwrap_or_default())
+    .fetch_all(&mut *write)
+    .await?;
+    for id in named {
+        if let Some((managed, _)) = managed(write, id, &[]).await? {
+            tallies.count("managed", 1);
+            let set = sqlx::query("UPDATE endpoint SET managed = ? WHERE id = ?").bind(managed).bind(id);
+            set.execute(&mut *write).await?;
+        }
     }
     Ok(())
+}
+
+/// What an endpoint is found by besides what it serves.
+pub(crate) fn own_tokens(endpoint: &Endpoint) -> BTreeSet<String> {
+    let key = &endpoint.key;
+    let sni = key.sni.as_ref().map(ToString::to_string).unwrap_or_default();
+    of_texts([endpoint.name.clone(), key.host.to_string(), sni], i64::from(key.port))
+}
+
+fn of_texts([name, host, sni]: [String; 3], port: i64) -> BTreeSet<String> {
+    // All have the usual port: nobody looks for it.
+    let port = if port == i64::from(USUAL_PORT) { String::new() } else { port.to_string() };
+    search::tokens([&name, &host, &sni, &port].map(String::as_str))
 }
 
 /// Takes an endpoint that is to be removed out of the counts.
@@ -258,11 +280,8 @@ pub(crate) fn of(versions: &[(i64, drift::Version)], certificate: i64) -> Option
 async fn set_tokens(write: &mut SqliteConnection, id: i64, certificates: &BTreeSet<i64>) -> Result<(), sqlx::Error> {
     let row = sqlx::query("SELECT name, host, sni, port FROM endpoint WHERE id = ?").bind(id);
     let row = row.fetch_one(&mut *write).await?;
-    let (port, usual): (i64, _) = (row.try_get("port")?, i64::from(USUAL_PORT));
-    // All have the usual port: nobody looks for it.
-    let port = if port == usual { String::new() } else { port.to_string() };
-    let texts: [String; 4] = [row.try_get("name")?, row.try_get("host")?, row.try_get("sni")?, port];
-    let mut tokens = search::tokens(texts.iter().map(String::as_str));
+    let texts = [row.try_get("name")?, row.try_get("host")?, row.try_get("sni")?];
+    let mut tokens = of_texts(texts, row.try_get("port")?);
     for certificate in certificates {
         let known: Vec<String> = sqlx::query_scalar("SELECT token FROM token WHERE kind = 'c' AND id = ?")
             .bind(certificate)

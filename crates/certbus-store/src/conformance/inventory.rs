@@ -52,6 +52,11 @@ pub async fn many_endpoints_are_put_all_or_none_and_putting_them_twice_changes_n
     let stored = store.endpoint(id).await.unwrap().unwrap().endpoint;
     assert_eq!((stored.owner.as_str(), stored.tags.len()), ("ada", 1), "what was not written stays");
     assert_eq!(engine.holds().await.what["endpoints"], 20);
+    let (first, mut second) = (wanted(30), wanted(30));
+    second.written.owner = Some("ada".into());
+    let twice = store.put_endpoints(&[first, wanted(3), second], &person(), at(4)).await.unwrap();
+    assert!(matches!(twice[..], [Put::Added(new), Put::Same(_), Put::Edited(same)] if new == same), "{twice:?}");
+    assert_eq!(engine.found("host-30").await.len(), 1, "named twice, it is one");
 }
 
 pub async fn a_removed_endpoint_takes_its_history_along_and_leaves_the_certificate(engine: &Engine) {
