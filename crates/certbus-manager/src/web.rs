@@ -88,8 +88,6 @@ pub struct Parts {
     pub site: String,
     /// What this machine brings to tell people with.
     pub local_alerts: LocalAlerts,
-    /// Whether people come over TLS, so that their cookies never go without.
-    pub secure: bool,
     /// Proxies that say from where a request comes.
     pub proxies: Vec<std::net::IpAddr>,
     /// What people type to come here, without a slash at its end.
@@ -97,6 +95,11 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// Whether people come over TLS, so that their cookies never go without.
+    fn is_secure(&self) -> bool {
+        self.url.starts_with("https://")
+    }
+
     /// Of whose managed certificates this is.
     fn tenant(&self) -> Option<&str> {
         self.manager.as_ref().map(|manager| manager.tenant().name.as_str())

@@ -57,7 +57,6 @@ impl Server {
             manager: None,
             site: "default".into(),
             local_alerts: certbus_manager::alerts::LocalAlerts::default(),
-            secure: false,
             proxies: Vec::new(),
             url: String::new(),
         };

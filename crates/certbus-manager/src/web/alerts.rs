@@ -3,10 +3,10 @@
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Form, Query, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use certbus_core::alert::{Kind, Problem};
-use certbus_core::time::Span;
+use certbus_core::time::{Span, Timestamp};
 use certbus_store::alerts::{Mute, Shown};
 use certbus_store::outbox::Logged;
 use serde::Deserialize;
@@ -74,7 +74,7 @@ fn link(problem: &Problem) -> String {
     }
 }
 
-fn problem_row(one: Shown, now: certbus_core::time::Timestamp) -> ProblemRow {
+fn problem_row(one: Shown, now: Timestamp) -> ProblemRow {
     let told = match (one.is_muted, one.gone_at, one.told_at) {
         (true, ..) => "nobody: muted".into(),
         (_, Some(gone), _) => format!("ending since {}", when(gone, now).away),
@@ -94,7 +94,7 @@ fn problem_row(one: Shown, now: certbus_core::time::Timestamp) -> ProblemRow {
     }
 }
 
-fn message_row(logged: Logged, now: certbus_core::time::Timestamp) -> MessageRow {
+fn message_row(logged: Logged, now: Timestamp) -> MessageRow {
     let kind = match logged.state.as_str() {
         "delivered" => "good",
         "waiting" => "off",
@@ -112,7 +112,7 @@ async fn destinations(face: &Face) -> Result<Option<Vec<String>>, Fault> {
 
 /// Where the two lists begin.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct From {
+pub(super) struct Begin {
     #[serde(default)]
     after: String,
     before: Option<i64>,
@@ -121,7 +121,7 @@ pub(super) struct From {
 pub(super) async fn list(
     State(face): State<Face>,
     Extension(asker): Extension<Asker>,
-    Query(From { after, before }): Query<From>,
+    Query(Begin { after, before }): Query<Begin>,
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
     let now = clock::now();
@@ -194,7 +194,7 @@ pub(super) async fn ask_for_test(face: &Face, asker: &Asker) -> Result<i64, Faul
     let tenant = &manager(face, asker)?.tenant().name;
     if destinations(face).await?.is_some_and(|known| known.is_empty()) {
         return Err(Fault::new(
-            axum::http::StatusCode::CONFLICT,
+            StatusCode::CONFLICT,
             "nobody is told",
             "no destination is known: write [alerts.smtp] or [[alerts.webhook]] into the settings, or [alert] exec into \
              certbus.toml",

@@ -94,7 +94,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn name(face: &Face) -> &'static str {
-    if face.secure { "__Host-certbus_session" } else { COOKIE }
+    if face.is_secure() { "__Host-certbus_session" } else { COOKIE }
 }
 
 /// What a cookie says.
@@ -113,7 +113,7 @@ pub(crate) fn session<'a>(face: &Face, headers: &'a HeaderMap) -> Option<&'a str
 
 /// The header that begins a session; an empty secret ends it.
 pub(crate) fn set_cookie(face: &Face, secret: &str) -> String {
-    let secure = if face.secure { "; Secure" } else { "" };
+    let secure = if face.is_secure() { "; Secure" } else { "" };
     let age = if secret.is_empty() { 0 } else { certbus_core::access::SESSION_LASTS.as_secs() };
     format!("{}={secret}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}", name(face))
 }

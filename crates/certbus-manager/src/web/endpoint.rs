@@ -49,7 +49,7 @@ struct EndpointPage {
     active: bool,
     starttls: String,
     sni: String,
-    managed: Option<(String, String)>,
+    managed: Option<String>,
     sentence: Option<String>,
     nodes: Nodes,
     changes: Vec<ChangeRow>,
@@ -133,17 +133,13 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
     let now = clock::now();
-    let stored = stored(&face, id).await?;
     let query = Query { id: Some(id), limit: 1, ..Query::default() };
     let listed = face.store.endpoints(&query, now).await?.rows.pop();
     let listed = listed.ok_or_else(|| Fault::missing(format!("there is no endpoint number {id}")))?;
-    let endpoint = &stored.endpoint;
-    let managed = listed.managed.clone().and_then(|text| {
-        let (_, id) = text.split_once('/')?;
-        Some((id.to_owned(), text))
-    });
+    let endpoint = &listed.stored.endpoint;
+    let managed = listed.managed.as_ref().and_then(|text| text.split_once('/')).map(|(_, id)| id.to_owned());
     let sentence = match &managed {
-        Some((id, _)) => managed::sentence(&face, id).await?,
+        Some(id) => managed::sentence(&face, id).await?,
         None => None,
     };
     let nodes = nodes(&face, id, now).await?;

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::Extension;
 use axum::extract::{Form, Multipart, State};
 use axum::response::Response;
-use certbus_core::endpoint::{Endpoint, Written};
+use certbus_core::endpoint::{Endpoint, Word, Written};
 use certbus_store::Query;
 use certbus_store::endpoints::{Put, Wanted};
 
@@ -109,19 +109,18 @@ impl Deed<'_> {
     pub(super) async fn done_to(self, face: &Face, asker: &Asker, ids: &[i64]) -> Result<usize, Fault> {
         let active = |word: &str| Written { active: Some(word.into()), ..Written::default() };
         let tagged = |words: Vec<&str>| Written { tags: Some(words.join(",")), ..Written::default() };
-        let tags = |one: &Endpoint| one.tags.iter().map(|word| word.as_str().to_owned()).collect::<Vec<_>>();
         match self {
             Self::Poll => ask_for_polls(face, asker, ids).await,
             Self::Remove => Ok(face.store.remove_endpoints(ids, &asker.actor(), clock::now()).await?),
             Self::Pause => edit_all(face, asker, ids, |_| active("no")).await,
             Self::Resume => edit_all(face, asker, ids, |_| active("yes")).await,
             Self::Tag(tag) => {
-                let with = |one: &Endpoint| tagged(tags(one).iter().map(String::as_str).chain([tag]).collect());
+                let with = |one: &Endpoint| tagged(one.tags.iter().map(Word::as_str).chain([tag]).collect());
                 edit_all(face, asker, ids, with).await
             }
             Self::Untag(tag) => {
                 let without =
-                    |one: &Endpoint| tagged(tags(one).iter().map(String::as_str).filter(|word| *word != tag).collect());
+                    |one: &Endpoint| tagged(one.tags.iter().map(Word::as_str).filter(|word| *word != tag).collect());
                 edit_all(face, asker, ids, without).await
             }
         }

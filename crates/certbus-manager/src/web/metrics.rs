@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use axum::extract::{Query as Asked, State};
-use axum::http::{HeaderValue, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use certbus_store::Query;
 use serde::Deserialize;
@@ -72,7 +72,7 @@ pub(super) async fn show(State(face): State<Face>, Asked(limit): Asked<Limit>) -
     }
     let wanted = limit.endpoints.unwrap_or(USUALLY).clamp(0, MOST);
     let (mut expiry, mut failing) = (String::new(), String::new());
-    let mut query = Query { soonest: true, limit: wanted.clamp(1, 1000), ..Query::default() };
+    let mut query = Query { soonest: true, ..Query::default() };
     let mut left = wanted;
     while left > 0 {
         query.limit = left.min(1000);
@@ -96,10 +96,7 @@ pub(super) async fn show(State(face): State<Face>, Asked(limit): Asked<Limit>) -
     out.push_str(&expiry);
     out.push_str("# HELP certbus_endpoint_failing Whether its polls fail.\n# TYPE certbus_endpoint_failing gauge\n");
     out.push_str(&failing);
-    let mut response = out.into_response();
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    Ok(response)
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], out).into_response())
 }
 
 /// A label's value, as the exposition format has it.

@@ -160,7 +160,6 @@ pub(super) fn face(settings: &Settings, web: &Web, url: String, manager: Arc<Man
         manager: Some(manager),
         site: settings.site().to_owned(),
         local_alerts: settings.alerts(),
-        secure: url.starts_with("https://"),
         proxies: web.proxies.clone(),
         url,
     })
