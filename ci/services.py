@@ -56,10 +56,8 @@ class Failed(Exception):
 class Services:
     def __init__(self, folder: Path, cache: Path):
         self.folder = folder
-        # CERTBUS_SERVICES: programs that stand before the usual ones (benches under load).
-        before = os.environ.get("CERTBUS_SERVICES", "")
         known = ["/usr/sbin", "/sbin", "/usr/local/go/bin"]
-        self.path = os.pathsep.join([before, str(cache / "bin"), os.environ.get("PATH", ""), *known])
+        self.path = os.pathsep.join([str(cache / "bin"), os.environ.get("PATH", ""), *known])
         self.running = []
         self.versions = []
         self.environment = {}
