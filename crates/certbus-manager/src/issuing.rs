@@ -4,7 +4,7 @@
 mod challenges;
 pub mod seed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use certbus_core::budget::{self, Limits};
@@ -29,6 +29,19 @@ pub const INTERNAL_LIFETIME_DAYS: u32 = 30;
 
 /// What is shown in place of a secret.
 pub const MASK: &str = "********";
+
+fn differing(one: &toml::Table, other: &toml::Table, within: &str, names: &mut Vec<String>) {
+    let keys: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    for key in keys {
+        match (one.get(key), other.get(key)) {
+            (Some(toml::Value::Table(one)), Some(toml::Value::Table(other))) => {
+                differing(one, other, &format!("{within}{key}."), names);
+            }
+            (before, after) if before != after => names.push(format!("{within}{key}")),
+            _ => {}
+        }
+    }
+}
 
 /// The settings of a tenant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -178,6 +191,14 @@ impl Issuing {
     /// As TOML.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_default()
+    }
+
+    /// Which settings are others in `other`, by their names in TOML. Values may be secret and are not said.
+    pub fn differing(&self, other: &Self) -> Vec<String> {
+        let table = |settings: &Self| toml::Table::try_from(settings).unwrap_or_default();
+        let mut names = Vec::new();
+        differing(&table(self), &table(other), "", &mut names);
+        names
     }
 
     /// The same with every secret masked, for people.

@@ -7,7 +7,7 @@ mod truth;
 use certbus_core::alert::telling::{self, Open, Outcome, Recent};
 use certbus_core::alert::{Event, Problem, means};
 use certbus_core::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
 pub use mutes::Mute;
@@ -30,7 +30,7 @@ pub struct Watch {
 }
 
 /// A problem as a person sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     /// What is wrong.
     #[serde(flatten)]

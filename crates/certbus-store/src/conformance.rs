@@ -9,6 +9,7 @@
 )]
 
 mod alerts;
+mod glance;
 mod inventory;
 mod issued;
 mod people;
@@ -16,6 +17,7 @@ mod tasks;
 mod world;
 
 pub use alerts::*;
+pub use glance::*;
 pub use inventory::*;
 pub use issued::*;
 pub use people::*;
@@ -44,6 +46,7 @@ macro_rules! conformance {
             any_prefix_of_a_label_of_host_name_san_or_issuer_finds_it
             pages_go_on_where_the_last_ended_whatever_is_added_meanwhile
             every_state_lists_its_endpoints_and_no_others
+            a_glance_counts_what_the_lists_find_and_by_whose_it_is
             counts_are_what_a_full_count_says_after_everything_that_changes_them
             overdue_is_a_habit_once_there_is_one
             the_moments_of_polls_follow_interval_site_and_pauses

@@ -57,6 +57,24 @@ pub struct Glance {
     pub polled_at: Option<Timestamp>,
 }
 
+/// What makes an endpoint want something of a person, at `?1`.
+const WANTING: [&str; 5] = [
+    "expires_at <= ?1",
+    "overdue_at <= ?1",
+    "failing_since IS NOT NULL AND ?1",
+    "serves = 'older-version' AND ?1",
+    "serves = 'another' AND ?1",
+];
+
+/// Those of which this is true, so far as [`COUNTED`]: read from an index alone.
+fn some(condition: &str) -> String {
+    format!("SELECT id FROM endpoint WHERE {condition} AND active LIMIT {COUNTED}")
+}
+
+fn any_of_wanting() -> String {
+    WANTING.map(|condition| format!("SELECT id FROM ({})", some(condition))).join(" UNION ")
+}
+
 impl Store {
     /// All of it, read at one moment.
     ///
@@ -67,20 +85,15 @@ impl Store {
         let sites = self.sites().await?;
         let mut read = self.readers().begin().await.map_err(fault)?;
         let (today, week) = (now.plus(Duration::from_secs(86_400)), now.plus(Duration::from_secs(7 * 86_400)));
-        let mut counts = Vec::new();
-        for condition in [
-            "(expires_at <= ?1 OR overdue_at <= ?1 OR failing_since IS NOT NULL OR serves IN ('older-version', 'another'))",
-            "expires_at <= ?1",
-            "overdue_at <= ?1",
-            "failing_since IS NOT NULL AND ?1",
-            "serves = 'older-version' AND ?1",
-            "serves = 'another' AND ?1",
+        let others = [
             "certificate IS NULL AND failing_since IS NULL AND ?1",
             "overdue_at > ?1 AND overdue_at <= ?2",
             "overdue_at > ?1 AND overdue_at <= ?3",
-        ] {
-            let statement =
-                format!("SELECT count(*) FROM (SELECT 1 FROM endpoint WHERE {condition} AND active LIMIT {COUNTED})");
+        ];
+        let each = WANTING.iter().chain(&others).map(|condition| some(condition));
+        let mut counts = Vec::new();
+        for found in [any_of_wanting()].into_iter().chain(each) {
+            let statement = format!("SELECT min(count(*), {COUNTED}) FROM ({found})");
             let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
                 .bind(now.millis())
                 .bind(today.millis())
@@ -233,6 +246,29 @@ impl Store {
             (id, Affected { nodes, failing, expired, first, why, next: next.map(Timestamp::from_millis) })
         };
         Ok(rows.into_iter().map(affected).collect())
+    }
+
+    /// How many of those that want something are of each tag, owner or site, the most first. Where more than [`COUNTED`] want
+    /// something it is of some of them.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn needing_by(&self, by: Group, now: Timestamp, limit: i64) -> Result<Vec<(String, i64)>, StoreError> {
+        let (column, table, id) = match by {
+            Group::Tag => ("tag", "endpoint_tag", "endpoint"),
+            Group::Owner => ("owner", "endpoint", "id"),
+            Group::Site => ("site", "schedule", "endpoint"),
+        };
+        sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "SELECT {column}, count(*) FROM ({}) AS wanting CROSS JOIN {table} AS of ON of.{id} = wanting.id
+             WHERE {column} <> '' GROUP BY {column} ORDER BY count(*) DESC, {column} LIMIT ?2",
+            any_of_wanting()
+        )))
+        .bind(now.millis())
+        .bind(limit)
+        .fetch_all(self.readers())
+        .await
+        .map_err(|e| self.fault(&e))
     }
 
     /// The tags, owners or sites that there are, the first of them by name: one look-up in an index for each.

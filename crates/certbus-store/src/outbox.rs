@@ -4,7 +4,7 @@
 use certbus_core::alert::Message;
 use certbus_core::alert::retry::KEPT;
 use certbus_core::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
 use crate::audit::{Actor, note};
@@ -35,7 +35,7 @@ pub struct Delivery {
 }
 
 /// A message at a destination, as a person sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Logged {
     /// Its number.
     pub message: i64,
@@ -55,7 +55,7 @@ pub struct Logged {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
     /// Why the last attempt failed, or what was remarkable.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
 }
 

@@ -165,6 +165,19 @@ impl Store {
         Ok(stays)
     }
 
+    /// When one of its nodes was asked last.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn last_asked(&self, endpoint: i64) -> Result<Option<Timestamp>, StoreError> {
+        let last: Option<i64> = sqlx::query_scalar("SELECT max(asked_at) FROM node WHERE endpoint = ?")
+            .bind(endpoint)
+            .fetch_one(self.readers())
+            .await
+            .map_err(|e| self.fault(&e))?;
+        Ok(last.map(Timestamp::from_millis))
+    }
+
     /// What changed, the newest first: of one endpoint, or of all; below number `before`.
     ///
     /// # Errors

@@ -16,10 +16,11 @@ use sqlx::{Connection, Sqlite, Transaction};
 use crate::error::StoreError;
 
 /// Each step of the layout, in order. None is ever changed once it is out.
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("0001_inventory", include_str!("../migrations/sqlite/0001_inventory.sql")),
     ("0002_face", include_str!("../migrations/sqlite/0002_face.sql")),
     ("0003_alerts", include_str!("../migrations/sqlite/0003_alerts.sql")),
+    ("0004_counts", include_str!("../migrations/sqlite/0004_counts.sql")),
 ];
 
 /// `application_id` of an inventory: CBUS.

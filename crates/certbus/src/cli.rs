@@ -149,6 +149,8 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
             | Command::Task(_)
             | Command::User(_)
             | Command::Token(_)
+            | Command::Alert(_)
+            | Command::Conf(_)
             | Command::Audit(_)
     ) {
         far.is_not_for(&said())?;
@@ -158,7 +160,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Demo(demo) => demo.run().await,
         Command::Doctor => doctor::run(&settings()?).await,
         Command::Cert(cert) => cert.run(&far.reach(settings()?)).await,
-        Command::Conf(conf) => conf.run(&settings()?).await,
+        Command::Conf(conf) => conf.run(&far.reach(settings()?)).await,
         Command::Identity(command) => command.run(&settings()?),
         Command::Recipient(command) => command.run(&settings()?).await,
         Command::Owner(command) => command.run(&settings()?).await,
@@ -174,7 +176,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Task(command) => command.run(&far.reach(settings()?)).await,
         Command::User(command) => command.run(&far.reach(settings()?)).await,
         Command::Token(command) => command.run(&far.reach(settings()?)).await,
-        Command::Alert(command) => command.run(&settings()?).await,
+        Command::Alert(command) => command.run(&far.reach(settings()?)).await,
         Command::Audit(audit) => audit.run(&far.reach(settings()?)).await,
         Command::ExampleServer(server) => server.run(&settings()?).await,
         Command::Completions { shell } => {

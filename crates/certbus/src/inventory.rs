@@ -1,5 +1,7 @@
 //! The inventory, here or behind a server: what both give is the same, so that commands print the same.
 
+pub(crate) mod alerts;
+
 use anyhow::Result;
 use certbus_core::endpoint::Endpoint;
 use certbus_core::time::Timestamp;
@@ -21,7 +23,7 @@ use crate::cli::audit::actor;
 use crate::cli::exit::Missing;
 use crate::remote::{self, Server};
 
-/// Where endpoints, tasks, the trail, users and tokens are.
+/// Where endpoints, tasks, alerts, the trail, users and tokens are.
 pub(crate) enum Inventory {
     /// In a database of this machine, which polls from `site`.
     Here { store: Store, site: String },

@@ -149,9 +149,20 @@ impl Server {
         self.read(self.at(Method::POST, path).header(CONTENT_TYPE, "text/plain").body(lines)).await
     }
 
+    /// Sends JSON that is answered by nothing.
+    pub(crate) async fn tell(&self, method: Method, path: &str, body: &Value) -> Result<()> {
+        let request = self.at(method, path).header(CONTENT_TYPE, "application/json");
+        self.answer(request.body(serde_json::to_vec(body)?)).await.map(drop)
+    }
+
     /// Has something done that is answered by nothing.
     pub(crate) async fn act(&self, method: Method, path: &str) -> Result<()> {
-        self.answer(self.at(method, path)).await.map(drop)
+        self.act_on(method, path, &[]).await
+    }
+
+    /// The same, of what `query` says.
+    pub(crate) async fn act_on(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Result<()> {
+        self.answer(self.at(method, path).query(query)).await.map(drop)
     }
 
     fn at(&self, method: Method, path: &str) -> RequestBuilder {

@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
@@ -36,6 +36,18 @@ const ENDING: Duration = Duration::from_secs(5);
 
 /// A listener that cannot accept, most likely for want of file descriptors, is left alone for so long: it passes.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Whether the server is told to stop: an answer that goes on and on ends then.
+#[derive(Clone, Debug)]
+pub(super) struct Stopping(watch::Receiver<()>);
+
+impl Stopping {
+    /// Waits for it.
+    pub(super) async fn told(&mut self) {
+        // The other end is dropped when it is told.
+        let _ = self.0.changed().await;
+    }
+}
 
 /// How many connections each address has.
 #[derive(Clone, Default)]
@@ -78,6 +90,8 @@ pub(super) async fn serve(
 ) {
     let (room, ending, tls) = (Arc::new(Semaphore::new(MOST)), GracefulShutdown::new(), tls.map(TlsAcceptor::from));
     let guests = Guests::default();
+    let (going, stopping) = watch::channel(());
+    let stopping = Stopping(stopping);
     let accepting = async {
         while let Ok(place) = room.clone().acquire_owned().await {
             let (stream, peer) = match listener.accept().await {
@@ -95,15 +109,16 @@ pub(super) async fn serve(
                 continue;
             }
             let (tls, router, watcher) = (tls.clone(), router.clone(), ending.watcher());
+            let stopping = stopping.clone();
             // Whoever does not read what he asked for keeps no place either.
             let mut stream = Box::pin(TimeoutStream::new(stream));
             stream.as_mut().set_write_timeout_pinned(Some(UNREAD));
             tokio::spawn(async move {
                 let _place = (place, guest);
                 match tls {
-                    None => answer(stream, peer, router, watcher).await,
+                    None => answer(stream, peer, router, stopping, watcher).await,
                     Some(tls) => match timeout(DAWDLING, tls.accept(stream)).await {
-                        Ok(Ok(secured)) => answer(secured, peer, router, watcher).await,
+                        Ok(Ok(secured)) => answer(secured, peer, router, stopping, watcher).await,
                         Ok(Err(error)) => tracing::debug!(%peer, "no handshake: {error}"),
                         Err(_) => tracing::debug!(%peer, "no handshake within {} s", DAWDLING.as_secs()),
                     },
@@ -115,7 +130,7 @@ pub(super) async fn serve(
         () = accepting => {}
         () = stop => {}
     }
-    drop(listener);
+    drop((listener, going));
     tokio::select! {
         () = ending.shutdown() => {}
         () = sleep(ENDING) => {}
@@ -126,10 +141,12 @@ async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     router: Router,
+    stopping: Stopping,
     watcher: Watcher,
 ) {
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(stopping.clone());
         router.clone().oneshot(request)
     });
     let connection = http1::Builder::new()

@@ -28,6 +28,9 @@ const ALL: i64 = 100;
 /// What needs a person is listed so far.
 const LISTED: i64 = 50;
 
+/// Of tags, owners and sites so many are named that have something to do.
+const GROUPS: i64 = 8;
+
 /// Polls that are late by more than this make what is known old.
 const STALE: i64 = 10 * 60_000;
 
@@ -121,9 +124,17 @@ struct Dashboard {
     days: String,
     changes: Vec<ChangeRow>,
     loose: Vec<Number>,
-    groups: Vec<(&'static str, &'static str, Vec<String>)>,
+    groups: Vec<Grouped>,
     filter: Filter,
     all: Vec<Row>,
+}
+
+/// Tags, owners or sites: all that there are, to choose from; and those that have something to do, with how much.
+struct Grouped {
+    field: &'static str,
+    word: &'static str,
+    names: Vec<String>,
+    needing: Vec<(String, i64)>,
 }
 
 /// Something that needs a person.
@@ -185,7 +196,9 @@ pub(super) async fn show(
     {
         let names = face.store.groups(by, 30).await?;
         if names.len() > usize::from(by == Group::Site) {
-            groups.push((field, word, names));
+            let counted = (1..COUNTED).contains(&glance.needing);
+            let needing = if counted { face.store.needing_by(by, now, GROUPS).await? } else { Vec::new() };
+            groups.push(Grouped { field, word, names, needing });
         }
     }
     let changes = change_rows(face.store.changes(None, None, 10).await?, now);

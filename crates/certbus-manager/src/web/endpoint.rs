@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use askama::Template;
 use axum::Extension;
-use axum::extract::{Form, Path, State};
+use axum::extract::{ConnectInfo, Form, Path, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use certbus_core::access::Role;
 use certbus_core::endpoint::{FieldError, Written};
 use certbus_core::id::Hash;
 use certbus_core::time::Timestamp;
@@ -20,7 +22,8 @@ use certbus_store::{Query, StoreError};
 use futures::Stream;
 use serde::Deserialize;
 
-use super::asker::Asker;
+use super::asker::{self, Asker};
+use super::connections::Stopping;
 use super::endpoint_form::{FormPage, Typed, by_field};
 use super::fault::Fault;
 use super::page::{self, Frame, When, when};
@@ -279,22 +282,31 @@ pub(super) async fn poll(
     )
 }
 
-/// Says each time that a poll of the endpoint was stored, with its nodes as they are then.
+/// Says each time that a poll of the endpoint was stored, with its nodes as they are then. It ends with the session.
 pub(super) async fn events(
     State(face): State<Face>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(mut stopping): Extension<Stopping>,
     Path(id): Path<i64>,
+    headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Fault> {
     stored(&face, id).await?;
-    let before = last_asked(&face, id).await?;
+    let before = face.store.last_asked(id).await?;
     let stream = async_stream::stream! {
         let (mut before, end) = (before, tokio::time::Instant::now() + WATCHED);
         while tokio::time::Instant::now() < end {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let Ok(last) = last_asked(&face, id).await else { break };
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = stopping.told() => break,
+            }
+            let Ok(last) = face.store.last_asked(id).await else { break };
             if last == before {
                 continue;
             }
             before = last;
+            if !asker::ask(&face, peer.ip(), &headers).await.is_ok_and(|asker| asker.may(Role::Viewer)) {
+                break;
+            }
             let Ok(nodes) = nodes(&face, id, clock::now()).await else { break };
             let Ok(text) = nodes.render() else { break };
             yield Ok(Event::default().event("polled").data(text));
@@ -303,11 +315,6 @@ pub(super) async fn events(
         yield Ok(Event::default().event("over").data(""));
     };
     Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
-}
-
-async fn last_asked(face: &Face, id: i64) -> Result<Option<Timestamp>, Fault> {
-    let timeline = face.store.timeline(id, 20).await?;
-    Ok(timeline.iter().filter(|stay| stay.still).map(|stay| stay.last).max())
 }
 
 #[derive(Debug, Deserialize)]

@@ -117,6 +117,12 @@ pub(super) async fn set(face: &Face, asker: &Asker, text: &str, follows: &str) -
         return Ok(false);
     }
     manager.set_settings(&before, &after).await?;
-    face.store.note(&asker.actor(), clock::now(), ["conf change", &manager.tenant().name, ""]).await?;
+    face.store
+        .note(
+            &asker.actor(),
+            clock::now(),
+            ["conf change", &manager.tenant().name, &before.differing(&after).join(", ")],
+        )
+        .await?;
     Ok(true)
 }

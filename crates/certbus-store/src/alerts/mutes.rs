@@ -1,7 +1,7 @@
 //! What nobody wants to be told of, and until when.
 
 use certbus_core::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
 use crate::audit::{Actor, note};
@@ -9,7 +9,7 @@ use crate::error::StoreError;
 use crate::sqlite::Store;
 
 /// What is not told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mute {
     /// A problem's key, or the begin of keys up to a slash: `endpoint/12`.
     pub subject: String,

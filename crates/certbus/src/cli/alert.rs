@@ -2,13 +2,15 @@
 
 use anyhow::{Result, bail};
 use certbus_core::time::Span;
-use certbus_manager::{alerts, clock};
+use certbus_manager::alerts;
 use certbus_store::alerts::Shown;
 use clap::Subcommand;
 
 use super::audit::actor;
 use super::exit::{Missing, Mistake};
 use super::output;
+use super::reach::Reach;
+use crate::inventory;
 use crate::settings::Settings;
 use crate::wire;
 
@@ -26,7 +28,7 @@ pub(crate) enum AlertCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Send a test message to every destination, or to one.
+    /// Send a test message to every destination, or to one; a server sends its own to every one.
     Test {
         /// The destination: smtp, webhook/NAME or exec
         #[arg(value_name = "DESTINATION")]
@@ -65,22 +67,28 @@ pub(crate) enum AlertCommand {
 }
 
 impl AlertCommand {
-    pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
+    pub(crate) async fn run(self, reach: &Reach) -> Result<()> {
         if let Self::Test { to, json } = self {
-            return test(settings, to.as_deref(), json).await;
+            let outcomes = match reach.server().await? {
+                None => test(reach.settings(), to.as_deref()).await?,
+                Some(_) if to.is_some() => {
+                    bail!(Mistake::new("a server sends its test to every destination; leave the destination out"))
+                }
+                Some(server) => inventory::alerts::test(&server).await?,
+            };
+            return tell(outcomes, json);
         }
-        let store = wire::inventory(settings).await?;
-        let now = clock::now();
+        let inventory = reach.inventory().await?;
         match self {
             Self::Ls { limit, after, json } => {
-                let problems = store.problems(&after, limit, now).await?;
+                let problems = inventory.problems(&after, limit).await?;
                 output::listing(json, &["problem", "of", "since", "told", "what"], problems, |one| {
                     let told = told(&one);
                     let Shown { problem, .. } = one;
                     vec![problem.key, problem.name, problem.since.to_string(), told, problem.words]
                 });
                 if !json {
-                    for mute in store.mutes(now).await? {
+                    for mute in inventory.mutes().await? {
                         let until = mute.until.map_or_else(|| "until it is unmuted".into(), |at| format!("until {at}"));
                         output::remark(format!("{} is muted {until}, by {}", mute.subject, mute.actor));
                     }
@@ -88,19 +96,18 @@ impl AlertCommand {
                 Ok(())
             }
             Self::Mute { subject, r#for } => {
-                let until = r#for.map(|span| now.plus(span.duration()));
-                store.mute(&subject, until, &actor(), now).await?;
+                inventory.mute(&subject, r#for).await?;
                 output::done(format!("nobody is told of {subject}"));
                 Ok(())
             }
             Self::Unmute { subject } => {
-                store.unmute(&subject, &actor(), now).await?;
+                inventory.unmute(&subject).await?;
                 output::done(format!("people are told of {subject} again"));
                 Ok(())
             }
             Self::Log { limit, before, json } => {
                 let heading = ["number", "when", "destination", "state", "attempts", "message", "why"];
-                output::listing(json, &heading, store.delivery_log(before, limit).await?.0, |one| {
+                output::listing(json, &heading, inventory.delivery_log(before, limit).await?, |one| {
                     let (number, at) = (one.message.to_string(), one.at.to_string());
                     vec![number, at, one.destination, one.state, one.attempts.to_string(), one.title, one.why]
                 });
@@ -120,7 +127,8 @@ fn told(one: &Shown) -> String {
     }
 }
 
-async fn test(settings: &Settings, to: Option<&str>, json: bool) -> Result<()> {
+/// What became of a test message at each destination: its name, and why it did not arrive.
+async fn test(settings: &Settings, to: Option<&str>) -> Result<Vec<(String, Option<String>)>> {
     let manager = wire::manager(settings).await?;
     let issuing = manager.settings().await?.alerts.unwrap_or_default();
     let local = settings.alerts();
@@ -139,9 +147,12 @@ async fn test(settings: &Settings, to: Option<&str>, json: bool) -> Result<()> {
     let store = wire::inventory(settings).await?;
     let tenant = &manager.tenant().name;
     let outcomes = alerts::test(&store, tenant, (&issuing, &local), to, &actor()).await?;
+    Ok(outcomes.into_iter().map(|(name, outcome)| (name, outcome.err().map(|error| error.to_string()))).collect())
+}
+
+fn tell(outcomes: Vec<(String, Option<String>)>, json: bool) -> Result<()> {
     let mut failed = Vec::new();
-    for (name, outcome) in outcomes {
-        let why = outcome.err().map(|error| error.to_string());
+    for (name, why) in outcomes {
         match (&why, json) {
             (_, true) => output::json(&serde_json::json!({
                 "destination": name, "state": if why.is_none() { "delivered" } else { "failed" }, "why": why,

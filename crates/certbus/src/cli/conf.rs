@@ -7,11 +7,14 @@ use anyhow::{Context, Result, bail};
 use certbus_manager::issuing::seed;
 use certbus_manager::{Issuing, Manager};
 use clap::Subcommand;
+use reqwest::Method;
+use serde::Deserialize;
 use similar::{ChangeTag, TextDiff};
 
 use super::exit::Mistake;
 use super::output;
-use crate::settings::Settings;
+use super::reach::Reach;
+use crate::remote::Server;
 use crate::wire;
 
 #[derive(Debug, Subcommand)]
@@ -35,11 +38,47 @@ pub(crate) enum Conf {
     },
 }
 
-impl Conf {
-    pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
-        let manager = wire::manager(settings).await?;
-        let before = manager.settings().await?;
+/// Who seals settings onto the log: this machine, or a server that knows them by a mark.
+enum Keeper {
+    Here(Box<Manager>),
+    There(Server, String),
+}
+
+impl Keeper {
+    /// With the settings as they are: a server's with its secrets masked.
+    async fn of(reach: &Reach) -> Result<(Self, Issuing)> {
+        #[derive(Deserialize)]
+        struct Shown {
+            issuing: String,
+            mark: String,
+        }
+        let Some(server) = reach.server().await? else {
+            let manager = wire::manager(reach.settings()).await?;
+            let before = manager.settings().await?;
+            return Ok((Self::Here(Box::new(manager)), before));
+        };
+        let Shown { issuing, mark } = server.get("settings", &[]).await?;
+        Ok((Self::There(server, mark), Issuing::parse(&issuing)?))
+    }
+
+    async fn set(&self, before: &Issuing, after: &Issuing) -> Result<()> {
         match self {
+            Self::Here(manager) => Ok(manager.set_settings(before, after).await?),
+            Self::There(server, mark) => {
+                let body = serde_json::json!({ "issuing": after.to_toml(), "mark": mark });
+                server.tell(Method::PUT, "settings", &body).await
+            }
+        }
+    }
+}
+
+impl Conf {
+    pub(crate) async fn run(self, reach: &Reach) -> Result<()> {
+        let (keeper, before) = Keeper::of(reach).await?;
+        match self {
+            Self::Display { reveal: true } if matches!(keeper, Keeper::There(..)) => {
+                bail!(Mistake::new("a server shows no secret to anybody; `certbus conf display --reveal` on it does"))
+            }
             Self::Display { reveal } => {
                 let shown = if reveal { before } else { before.masked() };
                 output::line(shown.to_toml().trim_end());
@@ -57,17 +96,17 @@ impl Conf {
                         text
                     }
                 };
-                change(&manager, &before, &text, dry_run).await
+                change(&keeper, &before, &text, dry_run).await
             }
             Self::Edit => {
                 let text = edit(before.masked().to_toml())?;
-                change(&manager, &before, &text, false).await
+                change(&keeper, &before, &text, false).await
             }
         }
     }
 }
 
-async fn change(manager: &Manager, before: &Issuing, text: &str, dry_run: bool) -> Result<()> {
+async fn change(keeper: &Keeper, before: &Issuing, text: &str, dry_run: bool) -> Result<()> {
     if text.trim().is_empty() {
         bail!(Mistake::new("these settings are empty; nothing was changed (to start anew, remove entries one by one)"));
     }
@@ -92,7 +131,7 @@ async fn change(manager: &Manager, before: &Issuing, text: &str, dry_run: bool) 
     if dry_run {
         return Ok(());
     }
-    manager.set_settings(before, &after).await?;
+    keeper.set(before, &after).await?;
     output::done("sealed the new issuing settings onto the log");
     Ok(())
 }

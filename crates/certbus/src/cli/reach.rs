@@ -35,8 +35,8 @@ impl Far {
             return Ok(());
         }
         bail!(Mistake::new(format!(
-            "`{command}` works on the machine it runs on and goes to no server; --server is for endpoint, task, audit, cert, \
-             user and token"
+            "`{command}` works on the machine it runs on and goes to no server; --server is for endpoint, task, alert, audit, \
+             cert, conf, user and token"
         )))
     }
 

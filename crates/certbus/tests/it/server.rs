@@ -7,6 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::alerts::patiently;
 use crate::shop::{Ran, Shop};
 use crate::web::served;
 
@@ -345,4 +346,46 @@ fn an_order_at_pebble_from_afar_ends_with_what_the_ca_said() {
         1,
         &["nonesuch", "is kept and tried again"],
     );
+}
+
+#[test]
+fn alerts_are_muted_and_settings_changed_from_afar() {
+    let shop = Shop::internal();
+    shop.program("cat >>OUT");
+    shop.dead_ends(1, "ada@shop.example");
+    let (_server, web) = served(&shop);
+    let laptop = Laptop::of(&shop, &format!("http://{}", web.place), "admin");
+    patiently("the problem is told", || Some(()).filter(|()| laptop.ok(&["alert", "log"]).out.contains("delivered")));
+    for list in [["alert", "ls"], ["alert", "log"], ["conf", "display"]] {
+        assert_eq!(laptop.ok(&list).out, shop.ok(&list).out, "{list:?}");
+    }
+    laptop.ok(&["alert", "mute", "endpoint/1", "--for", "7d"]);
+    let muted = laptop.ok(&["alert", "ls"]);
+    assert!(muted.out.contains("muted") && muted.err.contains("endpoint/1 is muted until"), "{muted:?}");
+    assert!(muted.err.contains("by token laptop-admin"), "{muted:?}");
+    laptop.fails(&["alert", "mute", "endpoint/77"], 3, &["endpoint/77"]);
+    laptop.ok(&["alert", "unmute", "endpoint/1"]);
+    laptop.fails(&["alert", "unmute", "endpoint/1"], 3, &["endpoint/1"]);
+    assert!(laptop.ok(&["alert", "test"]).out.contains("exec took it"));
+
+    let file = laptop.home.path().join("issuing.toml");
+    let conf = laptop.ok(&["conf", "display"]).out;
+    let hook = |url: &str| format!("{conf}\n[[alerts.webhook]]\nname = \"chat\"\nurl = \"{url}\"\n");
+    let update = |text: &str, more: &[&str]| {
+        std::fs::write(&file, text).unwrap();
+        laptop.run(&[&["conf", "update", file.to_str().unwrap()], more].concat())
+    };
+    let dry = update(&hook("https://chat.example/t0ken"), &["--dry-run"]);
+    assert!(dry.code == 0 && dry.out.contains("+ name = \"chat\"") && !dry.out.contains("t0ken"), "{dry:?}");
+    assert_eq!(shop.ok(&["conf", "display"]).out, conf, "nothing was sealed");
+    assert_eq!(update(&hook("https://chat.example/t0ken"), &[]).code, 0);
+    assert!(shop.ok(&["conf", "display", "--reveal"]).out.contains("t0ken"));
+    let shown = laptop.ok(&["conf", "display"]).out;
+    assert!(shown.contains("chat") && !shown.contains("t0ken"), "{shown}");
+    assert_eq!(update(&shown.replace("chat", "talk"), &[]).code, 2, "the secret was of another");
+    let wrong = update("default_ca = 7\n", &[]);
+    assert!(wrong.code == 2 && wrong.err.contains("line 1"), "{wrong:?}");
+    assert!(shop.ok(&["conf", "display", "--reveal"]).out.contains("t0ken"), "it is as it was");
+    std::fs::remove_file(&file).unwrap();
+    laptop.has_nothing();
 }

@@ -175,6 +175,12 @@ impl Running {
         Self { child }
     }
 
+    /// SIGTERM, and waits for an orderly end.
+    pub(crate) fn stop(mut self) {
+        Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

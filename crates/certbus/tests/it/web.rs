@@ -9,7 +9,8 @@ mod tls;
 mod upkeep;
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -201,7 +202,7 @@ fn a_poll_asked_for_on_the_web_ends_on_the_endpoints_page_while_it_is_watched() 
     shop.ok(&["cert", "mk", "--subdomain", "www.shop.example"]);
     let (_example, port) = shop.serve(&[]);
     shop.ok(&["endpoint", "add", &format!("127.0.0.1:{port}"), "--sni", "www.shop.example"]);
-    let (_server, web) = served(&shop);
+    let (server, web) = served(&shop);
     let ann = web.login("ann", PASSWORD);
     eventually("the first poll", || Some(()).filter(|()| ann.get("/endpoints/1").body.contains("/certificates/")));
     let events = ann.events("/endpoints/1/events");
@@ -217,6 +218,18 @@ fn a_poll_asked_for_on_the_web_ends_on_the_endpoints_page_while_it_is_watched() 
     }
     let pem = ann.get(&format!("/certificates/{fingerprint}/pem")).body;
     assert_eq!(pem.matches("BEGIN CERTIFICATE").count(), 1, "the chain as it was served: the CA's root is not sent");
+
+    // Whoever is let in no longer sees no more of it, and nobody who watches holds up the server's end.
+    shop.add_user("bob", "viewer");
+    let of_bob = web.login("bob", PASSWORD).events("/endpoints/1/events");
+    shop.ok(&["user", "rm", "bob"]);
+    let of_ann = ann.events("/endpoints/1/events");
+    ann.form("/endpoints/1/poll", &[]);
+    assert_eq!(of_bob.recv_timeout(Duration::from_secs(20)), Err(RecvTimeoutError::Disconnected));
+    of_ann.recv_timeout(Duration::from_secs(20)).unwrap();
+    let begun = Instant::now();
+    server.stop();
+    assert!(begun.elapsed() < Duration::from_secs(4), "it waited for who watches: {:?}", begun.elapsed());
 }
 
 #[test]

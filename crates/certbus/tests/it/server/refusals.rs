@@ -21,14 +21,18 @@ fn what_does_not_go_to_a_server_is_refused_with_what_to_do_instead() {
     laptop.fails(&["user", "rm", "ann"], 2, &["people alone, and no token"]);
     laptop.fails(&["token", "new", "more"], 2, &["people alone, and no token", "/tokens"]);
     laptop.fails(&["token", "rm", "laptop-admin"], 2, &["people alone, and no token"]);
-    for command in [vec!["init"], vec!["conf", "display"], vec!["doctor"], vec!["serve"], vec!["scan", "127.0.0.1:9"]] {
+    laptop.fails(&["conf", "display", "--reveal"], 2, &["shows no secret", "on it does"]);
+    laptop.fails(&["alert", "test", "exec"], 2, &["every destination"]);
+    laptop.fails(&["alert", "test"], 2, &["alerts.smtp"]);
+    for command in [vec!["init"], vec!["stream", "verify"], vec!["doctor"], vec!["serve"], vec!["scan", "127.0.0.1:9"]]
+    {
         laptop.fails(&command, 2, &[&format!("`certbus {}` works on the machine it runs on", command[0])]);
     }
     laptop.has_nothing();
     // Named by the environment alone, a server is nothing to those.
     let ran = Ran::from(laptop.command(&["exit-codes"]).env("CERTBUS_SERVER", &laptop.url).output().unwrap());
     assert_eq!(ran.code, 0, "{ran:?}");
-    let refused = Ran::from(laptop.command(&["conf", "display"]).env("CERTBUS_SERVER", &laptop.url).output().unwrap());
+    let refused = Ran::from(laptop.command(&["stream", "verify"]).env("CERTBUS_SERVER", &laptop.url).output().unwrap());
     assert!(refused.code == 3 && refused.err.contains("certbus init"), "{refused:?}");
     let there = Ran::from(laptop.command(&["user", "ls"]).env("CERTBUS_SERVER", &laptop.url).output().unwrap());
     assert_eq!(there.out, shop.ok(&["user", "ls"]).out);
@@ -120,9 +124,35 @@ fn a_server_that_is_none_gone_elsewhere_or_does_not_want_this_token_is_told_from
 }
 
 #[test]
+fn pages_that_lead_nowhere_are_not_followed() {
+    let shop = Shop::internal();
+    let laptop = Laptop::of(&shop, "", "admin");
+    for (path, page) in [("audit", r#"{"items":[],"next":"7"}"#), ("task", r#"{"items":[],"next":"8"}"#)] {
+        let url = saying(move |asked| match asked.contains("whoami") {
+            true => r#"{"name":"x","site":"default"}"#,
+            false => page,
+        });
+        let command: &[&str] = if path == "task" { &["task", "ls"] } else { &["audit"] };
+        laptop.at(&url).fails(command, 1, &["pages that lead nowhere", path]);
+    }
+}
+
+#[test]
 fn fields_of_a_newer_server_are_passed_over() {
     let shop = Shop::internal();
     let laptop = Laptop::of(&shop, "", "read");
+    let url = saying(|asked| match asked.contains("whoami") {
+        true => r#"{"name":"x","site":"default","planet":"earth"}"#,
+        false => {
+            r#"{"items":[{"id":7,"at":"2026-01-01T00:00:00Z","actor":"a","source":"s","action":"x","subject":"y","detail":"","mood":"good"}],"more":1}"#
+        }
+    });
+    let printed = laptop.at(&url).ok(&["audit"]).out;
+    assert!(printed.starts_with("7  2026-01-01T00:00:00") && printed.contains("  a  s  x"), "{printed}");
+}
+
+/// Answers every request with the JSON that this makes of it.
+fn saying(answer: impl Fn(&str) -> &'static str + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -130,11 +160,7 @@ fn fields_of_a_newer_server_are_passed_over() {
             let mut stream = stream.unwrap();
             let mut bytes = [0; 4096];
             let count = stream.read(&mut bytes).unwrap_or(0);
-            let body = if String::from_utf8_lossy(&bytes[..count]).contains("whoami") {
-                r#"{"name":"x","site":"default","planet":"earth"}"#
-            } else {
-                r#"{"items":[{"id":7,"at":"2026-01-01T00:00:00Z","actor":"a","source":"s","action":"x","subject":"y","detail":"","mood":"good"}],"more":1}"#
-            };
+            let body = answer(&String::from_utf8_lossy(&bytes[..count]));
             let head = format!(
                 "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
                 body.len()
@@ -142,6 +168,5 @@ fn fields_of_a_newer_server_are_passed_over() {
             let _ = stream.write_all(format!("{head}{body}").as_bytes());
         }
     });
-    let printed = laptop.at(&url).ok(&["audit"]).out;
-    assert!(printed.starts_with("7  2026-01-01T00:00:00") && printed.contains("  a  s  x"), "{printed}");
+    url
 }

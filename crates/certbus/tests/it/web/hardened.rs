@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use super::http::Web;
 use super::{PASSWORD, served};
-use crate::shop::{Running, Shop, eventually};
+use crate::shop::{Ran, Running, Shop, eventually};
 
 #[test]
 fn guesses_at_once_are_slowed_as_guesses_one_by_one_and_others_at_the_same_address_are_not() {
@@ -63,6 +63,34 @@ fn another_host_a_forged_hop_and_a_large_body_are_refused() {
     let done = web.form("/login", &[("name", "ann"), ("password", PASSWORD)]);
     assert!(done.header("set-cookie").unwrap().starts_with("__Host-certbus_session=") && done.cookie().len() > 40);
     assert!(done.header("set-cookie").unwrap().contains("Secure"));
+}
+
+#[test]
+fn behind_a_proxy_nobody_else_from_another_machine_is_answered() {
+    let shop = Shop::internal();
+    let conf = "[web]\ntls = \"proxy\"\ntrusted_proxies = [\"10.9.9.8\"]\npublic_url = \"https://certbus.example\"\n";
+    let before = std::fs::read_to_string(shop.path("certbus.toml")).unwrap();
+    std::fs::write(shop.path("certbus.toml"), format!("{before}\n{conf}")).unwrap();
+    let script = format!(
+        "ip link set lo up && ip addr add 10.9.9.8/32 dev lo && ip addr add 10.9.9.9/32 dev lo
+        {} serve --listen 10.9.9.9:8080 >serve.log 2>&1 & server=$!
+        for wait in $(seq 100); do ss -ltn | grep -q :8080 && break; sleep 0.1; done
+        for from in 10.9.9.8 10.9.9.9; do
+            curl -sS -H 'host: certbus.example' --interface $from -o said-$from -w '%{{http_code}}\n' http://10.9.9.9:8080/healthz
+        done
+        kill $server",
+        env!("CARGO_BIN_EXE_certbus")
+    );
+    // A network of its own: on this machine everybody is at home.
+    let command = shop.command(&[]);
+    let mut apart = std::process::Command::new("unshare");
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    apart.args(["-n", "sh", "-c", &script]).current_dir(shop.path("")).env("PATH", path);
+    apart.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ran = Ran::from(apart.output().unwrap());
+    let [proxy, stranger] = ran.out.lines().collect::<Vec<_>>()[..] else { panic!("{ran:?}") };
+    assert_eq!((proxy, stranger), ("200", "403"), "{ran:?}");
+    assert!(std::fs::read_to_string(shop.path("said-10.9.9.9")).unwrap().contains("reached over its proxy"));
 }
 
 #[test]

@@ -140,6 +140,24 @@ fn who_sends_half_a_request_is_sent_away_and_holds_up_nobody() {
 }
 
 #[test]
+fn who_asks_and_does_not_read_is_sent_away() {
+    let shop = Shop::internal();
+    let (_server, web) = super::served(&shop);
+    let mut stream = TcpStream::connect(&web.place).unwrap();
+    let style = web.get("/login").body.split("href=\"").find_map(|part| Some(part.split_once(".css")?.0.to_owned()));
+    let ask = format!("GET {}.css HTTP/1.1\r\nhost: localhost\r\n\r\n", style.unwrap());
+    // More answers than any buffer between the two holds.
+    let asked = (0..5000).map_while(|_| stream.write_all(ask.as_bytes()).ok()).count();
+    assert!(asked > 100, "{asked}");
+    let begun = Instant::now();
+    while stream.write_all(b"G").is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(90), "it still waits to be read");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(web.get("/healthz").status, 200);
+}
+
+#[test]
 fn one_address_cannot_take_all_places() {
     let shop = Shop::internal();
     let (_server, web) = super::served(&shop);

@@ -97,7 +97,8 @@ fn settings_are_changed_on_the_web_with_their_secrets_masked_and_by_one_at_a_tim
     assert!(now.contains("talk-s3cret") && now.contains("t0ken"), "a mask that stays keeps its secret: {now}");
     let late = set(&with("late"), &follows);
     assert!(late.status == 409 && late.body.contains("meanwhile") && late.body.contains("late"), "{}", late.body);
-    assert!(shop.ok(&["audit", "--json"]).out.contains("\"conf change\""));
+    let trail = shop.ok(&["audit", "--json"]).out;
+    assert!(trail.contains("\"conf change\"") && trail.contains("\"detail\":\"alerts.webhook\""), "{trail}");
 
     // A secret stays with whom it was for.
     let mail = "[alerts.smtp]\nhost = \"mail.shop.example\"\nfrom = \"a@shop.example\"\nto = [\"b@shop.example\"]\nuser = \"ada\"\n";
