@@ -51,3 +51,4 @@ mend("ca/ca.go", "CompleteOrder", (r"(if authz\.Status != \S+ \{)", r"\1\n\t\t\t
 P
 mkdir -p "$(dirname "$file")"
 go build -o "$file" ./cmd/pebble
+echo "$version, with its locks mended" >"$file.version"

@@ -2,20 +2,25 @@
 (function () {
   "use strict";
 
+  // Only while it is seen: a browser has few connections to a server, and all its tabs share them.
   function watch(place) {
     if (!window.EventSource) return;
-    var source = new EventSource(place.dataset.watch);
-    source.addEventListener("polled", function (event) {
-      place.innerHTML = event.data;
-      var said = document.getElementById("poll-said");
-      if (said) said.textContent = "polled just now";
-    });
-    source.addEventListener("over", function () {
-      source.close();
-      if (!document.hidden) return watch(place);
-      document.addEventListener("visibilitychange", function () { watch(place); }, { once: true });
-    });
-    window.addEventListener("pagehide", function () { source.close(); });
+    var source = null;
+    function end() { if (source) source.close(); source = null; }
+    function begin() {
+      end();
+      if (document.hidden) return;
+      source = new EventSource(place.dataset.watch);
+      source.addEventListener("polled", function (event) {
+        place.innerHTML = event.data;
+        var said = document.getElementById("poll-said");
+        if (said) said.textContent = "polled just now";
+      });
+      source.addEventListener("over", begin);
+    }
+    begin();
+    document.addEventListener("visibilitychange", begin);
+    window.addEventListener("pagehide", end);
   }
 
   document.addEventListener("DOMContentLoaded", function () {

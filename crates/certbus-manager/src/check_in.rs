@@ -53,7 +53,7 @@ impl CheckInSettings {
     /// What is wrong with them, if anything is.
     pub(crate) fn problem(&self) -> Option<String> {
         let is_url = |url: &str| url.starts_with("http://") || url.starts_with("https://");
-        let url = self.url.as_ref().is_none_or(|url| is_url(url.expose().expose_secret()));
+        let url = self.url.as_ref().is_none_or(|url| url.is_masked() || is_url(url.expose().expose_secret()));
         let alertmanager = self.alertmanager.as_deref().is_none_or(is_url);
         // Not quoted: a URL may hold a token.
         let bad = [("url", url), ("alertmanager", alertmanager)].into_iter().find(|(_, good)| !good);

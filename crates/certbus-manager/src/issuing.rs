@@ -175,6 +175,11 @@ impl Issuing {
     /// # Errors
     /// [`SettingsError`].
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
+        Self::read(text)?.checked(text)
+    }
+
+    /// As [`Issuing::parse`], but what its words mean is not looked at: some may be masks.
+    fn read(text: &str) -> Result<Self, SettingsError> {
         let table: toml::Table = text.parse().map_err(|e| located(text, &e))?;
         if let Some(key) = table.keys().find(|key| LOCAL_KEYS.contains(&key.as_str())) {
             let line = text.lines().position(|l| l.trim_start_matches('[').trim_start().starts_with(key.as_str()));
@@ -183,9 +188,12 @@ impl Issuing {
                 what: format!("`{key}` is a local setting: it belongs into certbus.toml of this machine"),
             });
         }
-        let settings: Self = toml::from_str(text).map_err(|e| located(text, &e))?;
-        settings.check().map_err(|error| SettingsError { line: error.line.or(line_of(text, &error.what)), ..error })?;
-        Ok(settings)
+        toml::from_str(text).map_err(|e| located(text, &e))
+    }
+
+    fn checked(self, text: &str) -> Result<Self, SettingsError> {
+        let located = |error: SettingsError| SettingsError { line: error.line.or(line_of(text, &error.what)), ..error };
+        self.check().map_err(located).map(|()| self)
     }
 
     /// As TOML.
@@ -224,6 +232,7 @@ impl Issuing {
         }
         if let Some(check_in) = &mut shown.check_in {
             mask(&mut check_in.url);
+            check_in.alertmanager = check_in.alertmanager.as_deref().map(without_login);
         }
         for (_, secret) in shown.alerts.iter_mut().flat_map(AlertSettings::secrets) {
             *secret = Secret::new(MASK);
@@ -236,9 +245,26 @@ impl Issuing {
     /// # Errors
     /// [`SettingsError`].
     pub fn changed(before: &Self, text: &str) -> Result<Self, SettingsError> {
-        let mut after = Self::parse(text)?;
+        Self::edited(before, text)?.checked(text)
+    }
+
+    /// The same where `before` is known with its secrets masked: masks that stay are masks still, and whoever has the
+    /// secrets looks at what the words mean.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn edited(before: &Self, text: &str) -> Result<Self, SettingsError> {
+        let mut after = Self::read(text)?;
         after.unmask(before)?;
         Ok(after)
+    }
+
+    /// Settings as [`Issuing::masked`] shows them.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn parse_masked(text: &str) -> Result<Self, SettingsError> {
+        Self::read(text)
     }
 
     /// Puts the secrets of `before` where these settings have masks: so that an edited display loses none.
@@ -283,6 +309,10 @@ impl Issuing {
         if let Some(check_in) = &mut self.check_in {
             let old = before.check_in.as_ref().and_then(|check_in| check_in.url.as_ref());
             restore("check_in.url".into(), &mut check_in.url, old);
+            let old = before.check_in.as_ref().and_then(|check_in| check_in.alertmanager.as_deref());
+            if let Some(old) = old.filter(|old| check_in.alertmanager.as_deref() == Some(&without_login(old))) {
+                check_in.alertmanager = Some(old.to_owned());
+            }
         }
         let goes = |settings: &Self| {
             let smtp = settings.alerts.as_ref().and_then(|alerts| alerts.smtp.as_ref());
@@ -395,6 +425,17 @@ impl Issuing {
         }
         Ok(())
     }
+}
+
+/// A URL with a mask in place of a login.
+fn without_login(url: &str) -> String {
+    let parts = url.split_once("://").and_then(|(scheme, rest)| {
+        let end = rest.find('/').unwrap_or(rest.len());
+        let (authority, path) = rest.split_at_checked(end)?;
+        let (_, host) = authority.rsplit_once('@')?;
+        Some(format!("{scheme}://{MASK}@{host}{path}"))
+    });
+    parts.unwrap_or_else(|| url.to_owned())
 }
 
 fn located(text: &str, error: &toml::de::Error) -> SettingsError {

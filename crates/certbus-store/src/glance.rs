@@ -106,11 +106,13 @@ impl Store {
         let tallies: Vec<(String, i64)> =
             sqlx::query_as("SELECT what, endpoints FROM tally").fetch_all(&mut *read).await.map_err(fault)?;
         let tally = |name: &str| tallies.iter().find(|(what, _)| what == name).map_or(0, |(_, count)| *count);
-        let next: Option<i64> = sqlx::query_scalar("SELECT min(expires_at) FROM endpoint WHERE expires_at > ?")
-            .bind(now.millis())
-            .fetch_one(&mut *read)
-            .await
-            .map_err(fault)?;
+        let next: Option<i64> = sqlx::query_scalar(
+            "SELECT expires_at FROM endpoint WHERE expires_at > ? AND active ORDER BY expires_at LIMIT 1",
+        )
+        .bind(now.millis())
+        .fetch_optional(&mut *read)
+        .await
+        .map_err(fault)?;
         let (mut late, mut behind): (i64, Option<i64>) = (0, None);
         for site in &sites {
             let (some, first): (i64, Option<i64>) = sqlx::query_as(
@@ -169,12 +171,8 @@ impl Store {
     pub async fn needing(&self, within: &Query, now: Timestamp, limit: i64) -> Result<Vec<Listed>, StoreError> {
         let mut found: Vec<Listed> = Vec::new();
         for state in [State::Expired, State::Failing, State::OlderVersion, State::Another, State::Overdue] {
-            let query = Query { state: Some(state), limit, ..within.clone() };
+            let query = Query { state: Some(state), soonest: true, limit, ..within.clone() };
             for row in self.endpoints(&query, now).await?.rows {
-                // Nobody looks at what is paused.
-                if !row.stored.endpoint.active {
-                    continue;
-                }
                 if !found.iter().any(|other| other.stored.id == row.stored.id) {
                     found.push(row);
                 }
@@ -283,7 +281,7 @@ impl Store {
         };
         sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
             "WITH RECURSIVE found(name) AS (SELECT min({column}) FROM {table} WHERE {column} <> ''
-             UNION ALL SELECT (SELECT min({column}) FROM {table} WHERE {column} > name AND {column} <> '')
+             UNION ALL SELECT (SELECT min({column}) FROM {table} WHERE {column} > found.name AND {column} <> '')
                  FROM found WHERE name IS NOT NULL LIMIT ?)
              SELECT name FROM found WHERE name IS NOT NULL"
         )))

@@ -1,5 +1,7 @@
 //! Lists of endpoints: filtered, by pages, each page read from an index. A page says where the next begins.
 
+use std::borrow::Cow;
+
 use certbus_core::drift::Serves;
 use certbus_core::id::Fingerprint;
 use certbus_core::time::Timestamp;
@@ -8,6 +10,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 
 use crate::endpoints::{Stored, stored};
 use crate::error::StoreError;
+use crate::glance::COUNTED;
 use crate::search;
 use crate::sqlite::{Store, fingerprint};
 
@@ -26,7 +29,7 @@ pub struct Query {
     pub site: Option<String>,
     /// Of this number.
     pub id: Option<i64>,
-    /// Those first whose certificate expires first, where nothing but that is asked; what has none is left out.
+    /// Those first whose certificate expires first, where nothing but that is asked, or what is overdue; what has none is left out.
     pub soonest: bool,
     /// What the page before said.
     pub after: Option<String>,
@@ -162,13 +165,13 @@ impl Store {
         if words.is_empty() && !query.search.trim().is_empty() {
             return Ok(Page { rows: Vec::new(), next: None });
         }
-        let order = order(query, !words.is_empty());
+        let order = order(query, !words.is_empty(), now);
         let after = query.after.as_deref().map(|after| place(after).ok_or(after)).transpose();
         let after = after.map_err(|after| StoreError::NotFound { what: format!("page `{after}`") })?;
         let limit = query.limit.clamp(1, 1000);
         let by = order.by.unwrap_or("''");
         let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(format!("SELECT {by} AS place, {COLUMNS} FROM "));
-        sql.push(order.from).push(" LEFT JOIN certificate c ON c.id = e.certificate WHERE 1");
+        sql.push(&order.from).push(" LEFT JOIN certificate c ON c.id = e.certificate WHERE 1");
         if let Some(first) = words.first() {
             sql.push(" AND k.kind = 'e' AND k.token >= ").push_bind(first.clone());
             sql.push(" AND k.token < ").push_bind(search::after(first));
@@ -187,14 +190,14 @@ impl Store {
             sql.push_bind(word.clone()).push(" AND w.token < ").push_bind(search::after(word)).push(")");
         }
         match query.state {
-            Some(State::Expired) => sql.push(" AND e.expires_at <= ").push_bind(now.millis()),
-            Some(State::Overdue) => sql.push(" AND e.overdue_at <= ").push_bind(now.millis()),
-            Some(State::Failing) => sql.push(" AND e.failing_since IS NOT NULL"),
-            Some(State::OlderVersion) => sql.push(" AND e.serves = 'older-version'"),
-            Some(State::Another) => sql.push(" AND e.serves = 'another'"),
+            Some(State::Expired) => sql.push(" AND e.active = 1 AND e.expires_at <= ").push_bind(now.millis()),
+            Some(State::Overdue) => sql.push(" AND e.active = 1 AND e.overdue_at <= ").push_bind(now.millis()),
+            Some(State::Failing) => sql.push(" AND e.active = 1 AND e.failing_since IS NOT NULL"),
+            Some(State::OlderVersion) => sql.push(" AND e.active = 1 AND e.serves = 'older-version'"),
+            Some(State::Another) => sql.push(" AND e.active = 1 AND e.serves = 'another'"),
             Some(State::Current) => sql.push(" AND e.serves = 'current'"),
             Some(State::Paused) => sql.push(" AND e.active = 0"),
-            Some(State::Unseen) => sql.push(" AND e.certificate IS NULL AND e.failing_since IS NULL"),
+            Some(State::Unseen) => sql.push(" AND e.active = 1 AND e.certificate IS NULL AND e.failing_since IS NULL"),
             Some(State::Unmanaged) => sql.push(" AND e.certificate IS NOT NULL AND e.managed IS NULL"),
             Some(State::Ok) => sql
                 .push(" AND e.active = 1 AND e.failing_since IS NULL AND coalesce(e.serves, 'current') = 'current' AND e.overdue_at > ")
@@ -257,7 +260,7 @@ impl Store {
 
 /// How a list is read: from which table first, and by what it is sorted. Where all have the same, by number alone.
 struct Order {
-    from: &'static str,
+    from: Cow<'static, str>,
     by: Option<&'static str>,
     id: &'static str,
 }
@@ -265,22 +268,33 @@ struct Order {
 const BY_TAG: &str = "endpoint_tag g CROSS JOIN endpoint e ON e.id = g.endpoint";
 const BY_SITE: &str = "schedule z CROSS JOIN endpoint e ON e.id = z.endpoint";
 
-fn order(query: &Query, search: bool) -> Order {
-    let plain = |by: Option<&'static str>| Order { from: "endpoint e", by, id: "e.id" };
+fn order(query: &Query, search: bool, now: Timestamp) -> Order {
+    let plain = |by: Option<&'static str>| Order { from: "endpoint e".into(), by, id: "e.id" };
+    let narrowed = query.tag.is_some() || query.owner.is_some() || query.site.is_some();
     match query.state {
-        _ if search => Order { from: "token k CROSS JOIN endpoint e ON e.id = k.id", by: Some("k.token"), id: "k.id" },
+        _ if search => Order { from: "token k CROSS JOIN endpoint e ON e.id = k.id".into(), by: Some("k.token"), id: "k.id" },
         Some(State::Expired) => plain(Some("e.expires_at")),
+        // Of those that are overdue longest the first to expire.
+        Some(State::Overdue) if query.soonest && !narrowed && query.after.is_none() => Order {
+            from: format!(
+                "(SELECT id AS few FROM (SELECT id, expires_at FROM endpoint WHERE overdue_at <= {} AND active LIMIT {COUNTED})
+                 ORDER BY expires_at LIMIT {}) CROSS JOIN endpoint e ON e.id = few",
+                now.millis(),
+                query.limit.saturating_add(1)
+            )
+            .into(),
+            by: Some("e.expires_at"),
+            id: "e.id",
+        },
         Some(State::Overdue) => plain(Some("e.overdue_at")),
         Some(State::Failing) => plain(Some("e.failing_since")),
         Some(
             State::OlderVersion | State::Another | State::Current | State::Paused | State::Unseen | State::Unmanaged,
         ) => plain(None),
-        None if query.tag.is_some() => Order { from: BY_TAG, by: None, id: "g.endpoint" },
+        None if query.tag.is_some() => Order { from: BY_TAG.into(), by: None, id: "g.endpoint" },
         None if query.owner.is_some() => plain(None),
-        None if query.soonest && query.tag.is_none() && query.owner.is_none() && query.site.is_none() => {
-            plain(Some("e.expires_at"))
-        }
-        None if query.site.is_some() => Order { from: BY_SITE, by: None, id: "z.endpoint" },
+        None if query.soonest && !narrowed => plain(Some("e.expires_at")),
+        None if query.site.is_some() => Order { from: BY_SITE.into(), by: None, id: "z.endpoint" },
         _ => plain(Some("e.name")),
     }
 }
@@ -353,12 +367,13 @@ fn read(row: &sqlx::sqlite::SqliteRow, now: Timestamp) -> Result<Listed, sqlx::E
         (None, expires) => expires.map(|at| at.since(now).as_secs()),
     };
     read.state = match &read {
+        // Nobody looks at what is paused.
+        row if !row.stored.endpoint.active => State::Paused,
         row if row.expires_at.is_some_and(|at| at <= now) => State::Expired,
         row if row.serves == Some(Serves::OlderVersion) => State::OlderVersion,
         row if row.serves == Some(Serves::Another) => State::Another,
         row if row.overdue_at.is_some_and(|at| at <= now) => State::Overdue,
         row if row.failing_since.is_some() => State::Failing,
-        row if !row.stored.endpoint.active => State::Paused,
         row if row.fingerprint.is_none() => State::Unseen,
         _ => State::Ok,
     };

@@ -184,8 +184,12 @@ impl Store {
             return Err(no_person(name));
         }
         for scope in Scope::ALL.iter().filter(|scope| scope.role() > Some(role)) {
-            let gone = sqlx::query("DELETE FROM bearer WHERE made_by = ? AND scope = ?");
-            gone.bind(name).bind(scope.as_str()).execute(&mut *write).await.map_err(fault)?;
+            let gone = sqlx::query_scalar("DELETE FROM bearer WHERE made_by = ? AND scope = ? RETURNING name");
+            let gone: Vec<String> = gone.bind(name).bind(scope.as_str()).fetch_all(&mut *write).await.map_err(fault)?;
+            for token in gone {
+                let why = format!("made by {name}, who is {role} now");
+                note(&mut write, actor, now, ["token rm", &token, &why]).await.map_err(fault)?;
+            }
         }
         note(&mut write, actor, now, ["user edit", name, role.as_str()]).await.map_err(fault)?;
         self.commit(write).await

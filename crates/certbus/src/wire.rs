@@ -34,12 +34,17 @@ pub(crate) async fn tenants(settings: &Settings) -> Result<Vec<String>> {
     Ok(streams.iter().filter_map(|s| s.strip_suffix("/certs")).map(str::to_owned).collect())
 }
 
-/// The manager of the settings, loaded and admitted.
+/// The manager of the settings, loaded and admitted, for one command.
 pub(crate) async fn manager(settings: &Settings) -> Result<Manager> {
+    manager_from(settings, "cli").await
+}
+
+/// The same; the log says that what it writes came from `source`.
+pub(crate) async fn manager_from(settings: &Settings, source: &str) -> Result<Manager> {
     let identity = identity(&settings.manager_key(), Role::Manager)?;
     check_tenant(&identity, settings)?;
     let tenant = tenant(settings, identity.pin.into_iter().collect(), false).await?;
-    Ok(Manager::open(tenant, identity, "cli").await?)
+    Ok(Manager::open(tenant, identity, source).await?)
 }
 
 /// The inventory of the settings, made if it is not there.

@@ -124,7 +124,9 @@ impl Shape {
                 }
                 let mut by_name: HashMap<&str, String> = columns.iter().copied().zip(fields).collect();
                 // An empty field is one that was not written, but for what may be nothing.
-                let mut take = |name: &str| by_name.remove(name).filter(|text| !text.trim().is_empty());
+                let mut take = |name: &str| {
+                    by_name.remove(name).map(|text| unquoted(&text).to_owned()).filter(|text| !text.trim().is_empty())
+                };
                 parsed(&Written {
                     host: take("host"),
                     port: take("port"),
@@ -200,6 +202,22 @@ fn read_json(text: &str, parsed: impl Fn(&Written) -> Result<Line, String>) -> R
     Ok(Line { wanted, seen: Some(Box::new(observation)) })
 }
 
+/// A field of CSV that is no formula to a spreadsheet; [`unquoted`] takes the quote off again.
+fn quoted(field: &str) -> String {
+    if field.starts_with(FORMULA) || field.starts_with('\'') { format!("'{field}") } else { field.to_owned() }
+}
+
+/// What [`quoted`] was given.
+fn unquoted(field: &str) -> &str {
+    match field.strip_prefix('\'') {
+        Some(rest) if rest.starts_with(FORMULA) || rest.starts_with('\'') => rest,
+        _ => field,
+    }
+}
+
+/// What a spreadsheet takes for the begin of a formula.
+const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+
 /// An endpoint as a line of CSV, in the order of [`COLUMNS`].
 pub fn record(endpoint: &Endpoint) -> String {
     let Endpoint { name, key, tags, owner, sites, active, interval } = endpoint;
@@ -213,9 +231,9 @@ pub fn record(endpoint: &Endpoint) -> String {
         port.to_string(),
         sni.as_ref().map_or_else(String::new, ToString::to_string),
         starttls.map_or_else(|| "none".to_owned(), |word| word.to_string()),
-        name.clone(),
-        words(tags),
-        owner.clone(),
+        quoted(name),
+        quoted(&words(tags)),
+        quoted(owner),
         words(sites),
         if *active { "yes" } else { "no" }.to_owned(),
         interval.map_or_else(String::new, |interval| interval.to_string()),

@@ -73,7 +73,17 @@ pub(crate) fn headline(glance: &Glance, issued: &Issued, now: Timestamp) -> Head
             "warn"
         }
         (0, 0, many) => {
-            words.push(format!("{} certificates are managed, and no endpoint is watched", thousands(many as i64)));
+            let managed = if many == 1 {
+                "1 certificate is".to_owned()
+            } else {
+                format!("{} certificates are", thousands(many as i64))
+            };
+            let watched = match glance.endpoints {
+                0 => "no endpoint is watched".to_owned(),
+                1 => "the only endpoint is paused".to_owned(),
+                all => format!("all {} endpoints are paused", thousands(all)),
+            };
+            words.push(format!("{managed} managed, and {watched}"));
             "warn"
         }
         (0, active, _) => {
@@ -236,7 +246,7 @@ fn numbers(glance: &Glance, issued: &Issued, now: Timestamp) -> Vec<Number> {
     let bad = |count: i64| if count > 0 { "bad" } else { "good" };
     let due = |count: usize, watched: i64| counted(watched.saturating_add(count as i64));
     let slack = match glance.next_expiry {
-        _ if glance.expired > 0 => "none".to_owned(),
+        _ if glance.expired > 0 || glance.failing > 0 => "none".to_owned(),
         Some(at) => at.away(now).replacen("in ", "", 1),
         None => "–".to_owned(),
     };
@@ -255,7 +265,7 @@ fn numbers(glance: &Glance, issued: &Issued, now: Timestamp) -> Vec<Number> {
         number(counted(glance.failing), "failing", "/endpoints?state=failing", bad(glance.failing)),
         number(due(issued.due_in_a_day, glance.overdue_in_a_day), "due in 24 h", "/endpoints?sort=expiry", "good"),
         number(due(issued.due_in_a_week, glance.overdue_in_a_week), "due in 7 days", "/endpoints?sort=expiry", "good"),
-        number(slack, "smallest slack", "/endpoints?sort=expiry", bad(glance.expired)),
+        number(slack, "smallest slack", "/endpoints?sort=expiry", bad(glance.expired + glance.failing)),
         number(success, "renewed, 7 d", "/managed", warn(issued.failing as i64)),
         number(coverage, "polled in time", "/tasks", warn(glance.late)),
         number(lag, "poll lag", "/tasks", warn(glance.late)),

@@ -13,7 +13,7 @@ use certbus_core::endpoint::FieldError;
 use certbus_core::event::CertificateRequested;
 use certbus_core::id::CertificateId;
 use certbus_core::name::{DnsName, NameSet};
-use certbus_core::spec::UnknownWord;
+use certbus_core::spec::{Challenge, UnknownWord};
 use certbus_core::time::Timestamp;
 use certbus_store::tasks::TaskQueue;
 use serde::Deserialize;
@@ -24,6 +24,7 @@ use super::dashboard::Issued;
 use super::fault::Fault;
 use super::page::{self, Frame, When, when};
 use crate::clock;
+use crate::issuing::Issuing;
 use crate::managed::Managed;
 use crate::manager::Manager;
 use crate::wishes;
@@ -169,8 +170,9 @@ pub(super) async fn create(
     Form(typed): Form<Typed>,
 ) -> Result<Response, Fault> {
     let names = typed.names.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty());
-    let wanted = match wanted(names, &typed.challenge, &typed.key_type) {
-        Ok(wanted) => wanted,
+    let issuing = manager(&face, &asker)?.settings().await?;
+    let wanted = match wanted(&issuing, None, names, &typed.challenge, &typed.key_type) {
+        Ok((wanted, _)) => wanted,
         Err(errors) => {
             let frame = Frame::new("Order a certificate", "managed", &asker);
             return page::refused(&FormPage { frame, typed, errors });
@@ -196,12 +198,14 @@ pub(super) async fn order(
     Ok((id, new))
 }
 
-/// What is asked for; each field with what is wrong with it.
+/// What is asked for as the settings have it, and the CA that it goes to; each field with what is wrong with it.
 pub(super) fn wanted<'a>(
+    issuing: &Issuing,
+    ca: Option<&str>,
     words: impl Iterator<Item = &'a str>,
     challenge: &str,
     key_type: &str,
-) -> Result<CertificateRequested, Vec<FieldError>> {
+) -> Result<(CertificateRequested, String), Vec<FieldError>> {
     let (mut errors, mut names) = (Vec::new(), Vec::new());
     let mut wrong = |field: &'static str, why: String| errors.push(FieldError { field, why });
     for word in words {
@@ -210,11 +214,19 @@ pub(super) fn wanted<'a>(
             Err(error) => wrong("names", error.to_string()),
         }
     }
-    let usual = if names.iter().any(DnsName::is_wildcard) { "dns-01" } else { "http-01" };
-    let challenge = if challenge.is_empty() { usual } else { challenge }.parse();
+    let named = issuing.ca_name(ca).map_err(|error| wrong("ca", error.what));
+    let challenge = if challenge.is_empty() { Ok(issuing.usual_challenge(&names)) } else { challenge.parse() };
     let challenge = challenge.map_err(|why: UnknownWord| wrong("challenge", why.to_string()));
     let key_type = if key_type.is_empty() { "p256" } else { key_type }.parse();
     let key_type = key_type.map_err(|why: UnknownWord| wrong("key_type", why.to_string()));
+    if let (Some(name), Ok(Challenge::Http01)) = (names.iter().find(|name| name.is_wildcard()), &challenge) {
+        wrong("challenge", format!("`{name}` is a wildcard, which is shown by dns-01 only"));
+    }
+    if named.as_ref().is_ok_and(|ca| issuing.is_public_ca(ca)) {
+        for (name, why) in names.iter().filter_map(|name| Some((name, name.public_obstacle()?))) {
+            wrong("names", format!("no public CA signs `{name}`: {why}"));
+        }
+    }
     if names.len() > MOST_NAMES {
         let why = format!("these are {}, and a CA takes {MOST_NAMES} at most; order several", names.len());
         errors.push(FieldError { field: "names", why });
@@ -222,15 +234,18 @@ pub(super) fn wanted<'a>(
     if names.is_empty() && errors.is_empty() {
         errors.push(FieldError { field: "names", why: "write at least one name, such as www.example.com".into() });
     }
-    match (challenge, key_type, errors.is_empty()) {
-        (Ok(challenge), Ok(key_type), true) => Ok(CertificateRequested {
-            certificate: clock::certificate_id(),
-            names: NameSet::new(&names).names(),
-            key_type,
-            challenge,
-            profile: None,
-            ca: None,
-        }),
+    match (challenge, key_type, named, errors.is_empty()) {
+        (Ok(challenge), Ok(key_type), Ok(named), true) => {
+            let wanted = CertificateRequested {
+                certificate: clock::certificate_id(),
+                names: NameSet::new(&names).names(),
+                key_type,
+                challenge,
+                profile: None,
+                ca: ca.map(str::to_owned),
+            };
+            Ok((wanted, named))
+        }
         _ => Err(errors),
     }
 }

@@ -66,21 +66,13 @@ pub(super) async fn export(State(face): State<Face>) -> Result<Response, Fault> 
     let mut query = Query { limit: 1000, ..Query::default() };
     loop {
         let page = face.store.endpoints(&query, clock::now()).await?;
-        page.rows.iter().for_each(|row| text.push_str(&(spreadsheet_safe(&row.stored.endpoint) + "\n")));
+        page.rows.iter().for_each(|row| text.push_str(&(files::record(&row.stored.endpoint) + "\n")));
         match page.next {
             None => break,
             next => query.after = next,
         }
     }
     Ok(page::download(text, "text/csv; charset=utf-8", "endpoints.csv"))
-}
-
-/// A line of CSV in which no field is a formula to a spreadsheet.
-fn spreadsheet_safe(endpoint: &Endpoint) -> String {
-    let safe =
-        |text: &str| if text.starts_with(['=', '+', '-', '@', '\t']) { format!("'{text}") } else { text.to_owned() };
-    let (name, owner) = (safe(&endpoint.name), safe(&endpoint.owner));
-    files::record(&Endpoint { name, owner, ..endpoint.clone() })
 }
 
 /// Stores all that the lines of a text say, a thousand at a time. Returns what became of them, and the lines that are wrong.

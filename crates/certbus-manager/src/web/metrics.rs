@@ -1,11 +1,13 @@
-//! Numbers for Prometheus. What can be of many is bounded: past a limit only the most urgent endpoints have a line of their own.
+//! Numbers for Prometheus. What can be of many is bounded: past a limit only the most urgent endpoints have lines of their own,
+//! and what is paused has none.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use axum::extract::{Query as Asked, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use certbus_store::Query;
+use certbus_store::{Query, State as Is};
 use serde::Deserialize;
 
 use super::fault::Fault;
@@ -70,30 +72,42 @@ pub(super) async fn show(State(face): State<Face>, Asked(limit): Asked<Limit>) -
     if let Some(at) = issued.next_renewal {
         number("next_renewal_timestamp_seconds", "gauge", "When the next renewal is due.", at.millis() as f64 / 1e3);
     }
-    let wanted = limit.endpoints.unwrap_or(USUALLY).clamp(0, MOST);
-    let (mut expiry, mut failing) = (String::new(), String::new());
-    let mut query = Query { soonest: true, ..Query::default() };
-    let mut left = wanted;
-    while left > 0 {
-        query.limit = left.min(1000);
-        let page = face.store.endpoints(&query, now).await?;
-        left -= page.rows.len() as i64;
-        for row in page.rows {
-            let name = label(&row.stored.endpoint.name);
-            let of = format!("{{endpoint=\"{name}\",id=\"{}\"}}", row.stored.id);
-            if let Some(at) = row.expires_at {
-                let _ =
-                    writeln!(expiry, "certbus_endpoint_not_after_timestamp_seconds{of} {}", at.millis() as f64 / 1e3);
+    let wanted = usize::try_from(limit.endpoints.unwrap_or(USUALLY).clamp(0, MOST)).unwrap_or_default();
+    let (mut expiry, mut overdue, mut failing) = (String::new(), String::new(), String::new());
+    let mut told = HashSet::new();
+    // Those that fail, of which some never showed a certificate; then those that expire first.
+    for state in [Some(Is::Failing), None] {
+        let mut query = Query { state, soonest: true, limit: 1000, ..Query::default() };
+        while told.len() < wanted {
+            query.limit = i64::try_from(wanted - told.len()).unwrap_or(1000).min(1000);
+            let page = face.store.endpoints(&query, now).await?;
+            for row in page.rows.iter().filter(|row| row.stored.endpoint.active) {
+                if told.len() >= wanted || !told.insert(row.stored.id) {
+                    continue;
+                }
+                let name = label(&row.stored.endpoint.name);
+                let of = format!("{{endpoint=\"{name}\",id=\"{}\"}}", row.stored.id);
+                for (text, metric, at) in [
+                    (&mut expiry, "endpoint_not_after_timestamp_seconds", row.expires_at),
+                    (&mut overdue, "endpoint_overdue_timestamp_seconds", row.overdue_at),
+                ] {
+                    if let Some(at) = at {
+                        let at = at.millis() as f64 / 1e3;
+                        let _ = writeln!(text, "certbus_{metric}{of} {at}");
+                    }
+                }
+                let _ = writeln!(failing, "certbus_endpoint_failing{of} {}", u8::from(row.failing_since.is_some()));
             }
-            let _ = writeln!(failing, "certbus_endpoint_failing{of} {}", u8::from(row.failing_since.is_some()));
-        }
-        match page.next {
-            None => break,
-            next => query.after = next,
+            match page.next {
+                None => break,
+                next => query.after = next,
+            }
         }
     }
     out.push_str("# HELP certbus_endpoint_not_after_timestamp_seconds When the certificate that expires first ends; it stays when it has.\n# TYPE certbus_endpoint_not_after_timestamp_seconds gauge\n");
     out.push_str(&expiry);
+    out.push_str("# HELP certbus_endpoint_overdue_timestamp_seconds When its certificate should have been renewed at the latest.\n# TYPE certbus_endpoint_overdue_timestamp_seconds gauge\n");
+    out.push_str(&overdue);
     out.push_str("# HELP certbus_endpoint_failing Whether its polls fail.\n# TYPE certbus_endpoint_failing gauge\n");
     out.push_str(&failing);
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], out).into_response())

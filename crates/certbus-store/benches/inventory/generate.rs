@@ -62,7 +62,7 @@ pub(crate) async fn inventory(count: usize, file: &Path) {
         format!(
             "{numbers} INSERT INTO endpoint (id, name, host, port, sni, starttls, owner, active, every, revision, added_at,
                  asked, parent, key_since, certificate, expires_at, overdue_at, failing_since)
-             SELECT n + 1, h || ':443', h, 443, '', '', '', 1, NULL, 1, {now} - 365 * {day}, h, p, 0, c.id, c.not_after,
+             SELECT n + 1, h || ':443', h, 443, '', '', 'team-' || (n + 1) % 20, 1, NULL, 1, {now} - 365 * {day}, h, p, 0, c.id, c.not_after,
                  c.not_before + 60 * {day} + 3 * {day}, CASE WHEN n % 50 = 0 THEN {now} - {day} END
              FROM (SELECT n, 'host-' || n || '.shop-' || (n / 10) || '.example.com' AS h,
                  'shop-' || (n / 10) || '.example.com' AS p FROM number)

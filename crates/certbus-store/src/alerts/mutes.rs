@@ -1,5 +1,6 @@
 //! What nobody wants to be told of, and until when.
 
+use certbus_core::alert::Kind;
 use certbus_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
@@ -7,6 +8,11 @@ use sqlx::SqliteConnection;
 use crate::audit::{Actor, note};
 use crate::error::StoreError;
 use crate::sqlite::Store;
+
+/// What a key is about, if it ends with a kind of problem.
+fn known_kind(key: &str) -> Option<&str> {
+    key.rsplit_once('/').filter(|(_, kind)| kind.parse::<Kind>().is_ok()).map(|(about, _)| about)
+}
 
 /// What is not told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,13 +45,14 @@ impl Store {
         let done = async {
             let known: bool = sqlx::query_scalar(
                 "SELECT EXISTS (SELECT 1 FROM problem WHERE key = ?1 OR (key > ?1 || '/' AND key < ?1 || '0'))
-                     OR EXISTS (SELECT 1 FROM endpoint WHERE 'endpoint/' || id = ?1 AND id = CAST(?2 AS INTEGER))
-                     OR EXISTS (SELECT 1 FROM managed WHERE tenant = ?3 AND id = ?4) OR ?1 IN ('scheduler', 'endpoint', 'managed')",
+                     OR EXISTS (SELECT 1 FROM endpoint WHERE 'endpoint/' || id = ?2 AND id = CAST(substr(?2, 10) AS INTEGER))
+                     OR EXISTS (SELECT 1 FROM managed WHERE 'managed/' || tenant || '/' || id = ?2)
+                     OR EXISTS (SELECT 1 FROM projection WHERE 'managed/' || tenant = ?2)
+                     OR ?2 IN ('scheduler', 'endpoint', 'managed')",
             )
             .bind(subject)
-            .bind(subject.split('/').nth(1).unwrap_or_default())
-            .bind(subject.strip_prefix("managed/").and_then(|rest| rest.split('/').next()).unwrap_or_default())
-            .bind(subject.strip_prefix("managed/").and_then(|rest| rest.split('/').nth(1)).unwrap_or_default())
+            // What is there may be muted before it has a problem.
+            .bind(known_kind(subject).unwrap_or(subject))
             .fetch_one(&mut *write)
             .await?;
             if !known {

@@ -269,6 +269,17 @@ pub async fn a_test_that_was_asked_for_goes_to_whatever_destinations_there_are(e
         assert_eq!((one.message, one.body.event), (number, Event::Test));
     }
     assert_eq!(store.judge(&watch, at(2)).await.unwrap(), 0);
+    // A new one goes past what waits, and once only.
+    let failed = store.next_delivery("default", "smtp", at(2)).await.unwrap().unwrap();
+    store.undelivered(&failed, "refused", Some(at(60)), at(2)).await.unwrap();
+    assert_eq!(store.next_delivery("default", "smtp", at(3)).await.unwrap(), None, "it waits");
+    let newer = store.ask_for_test("default", &person(), at(3)).await.unwrap();
+    store.judge(&watch, at(4)).await.unwrap();
+    let now = store.next_delivery("default", "smtp", at(4)).await.unwrap().unwrap();
+    assert_eq!(now.message, newer);
+    store.undelivered(&now, "refused", Some(at(60)), at(4)).await.unwrap();
+    assert_eq!(store.next_delivery("default", "smtp", at(5)).await.unwrap(), None);
+    assert_eq!(store.next_delivery("default", "smtp", at(61)).await.unwrap().unwrap().message, number);
     assert_eq!(store.audit(None, 1).await.unwrap()[0].action, "alert test");
     // One that is tried at once is nobody else's meanwhile.
     let now = store.test_now("default", "exec", &person(), at(3)).await.unwrap();
@@ -281,11 +292,17 @@ pub async fn invariant_9_nothing_is_muted_that_is_not_there(engine: &Engine) {
     let id = engine.add("shop.example").await;
     let mute = async |subject: &str| engine.store.mute(subject, None, &person(), at(0)).await;
     assert!(matches!(mute("endpoint/999").await, Err(StoreError::NotFound { .. })));
-    assert!(matches!(mute("nonsense").await, Err(StoreError::NotFound { .. })));
-    let lines = engine.store.audit(None, 10).await.unwrap().len();
+    for subject in ["nonsense", "endpoint/999/expired", "managed/nobody", "endpoint/x"] {
+        assert!(matches!(mute(subject).await, Err(StoreError::NotFound { .. })), "{subject}");
+    }
+    for subject in [format!("endpoint/{id}/expired"), "scheduler/stalled".into()] {
+        mute(&subject).await.unwrap();
+        engine.store.unmute(&subject, &person(), at(0)).await.unwrap();
+    }
+    let lines = engine.store.audit(None, 100).await.unwrap().len();
     mute(&format!("endpoint/{id}/")).await.unwrap();
     assert!(matches!(engine.store.unmute("endpoint/999", &person(), at(0)).await, Err(StoreError::NotFound { .. })));
-    assert_eq!(engine.store.audit(None, 10).await.unwrap().len(), lines + 1);
+    assert_eq!(engine.store.audit(None, 100).await.unwrap().len(), lines + 1);
     // What is muted before it is wrong is not told either.
     for minutes in 1..=3 {
         let looks = vec![failed("192.0.2.1", "refused")];

@@ -34,7 +34,7 @@ pub async fn a_glance_counts_what_the_lists_find_and_by_whose_it_is(engine: &Eng
 
     let glance = engine.store.glance(at(2)).await.unwrap();
     let found = async |state: State| engine.in_state(state, 2).await;
-    let polled = |names: Vec<String>| names.iter().filter(|name| !name.starts_with("paused")).count() as i64;
+    let polled = |names: Vec<String>| names.len() as i64;
     assert_eq!((glance.endpoints, glance.active), (8, 7));
     assert_eq!(glance.expired, polled(found(State::Expired).await));
     assert_eq!(glance.overdue, polled(found(State::Overdue).await));
@@ -53,5 +53,30 @@ pub async fn a_glance_counts_what_the_lists_find_and_by_whose_it_is(engine: &Eng
     assert_eq!(by(Group::Owner).await, of(&[("bob", 2), ("ada", 1)]));
     assert_eq!(by(Group::Site).await, of(&[("default", 3)]));
     assert_eq!(engine.store.needing_by(Group::Tag, at(2), 1).await.unwrap(), of(&[("eu", 2)]));
-    assert_eq!(engine.store.groups(Group::Tag, 10).await.unwrap(), ["eu", "us", "web"]);
+    let groups = async |group: Group| engine.store.groups(group, 10).await.unwrap();
+    assert_eq!(groups(Group::Tag).await, ["eu", "us", "web"]);
+    assert_eq!(groups(Group::Owner).await, ["ada", "bob"]);
+    assert_eq!(groups(Group::Site).await, ["default"]);
+
+    // Many that are paused, or that have long left, do not hide the one that is urgent.
+    for number in 0..60 {
+        let id = add(&format!("late-{number}.example"), "", "", 61, true).await;
+        if number % 2 == 0 {
+            let was = engine.store.endpoint(id).await.unwrap().unwrap();
+            let edited = Endpoint { active: false, ..was.endpoint.clone() };
+            engine.store.edit_endpoint(&was, &edited, &person(), at(1)).await.unwrap();
+        }
+    }
+    let urgent = Query { limit: 2, ..Query::default() };
+    let first = engine.store.needing(&urgent, at(2), 2).await.unwrap();
+    let first: Vec<&str> = first.iter().map(|row| row.stored.endpoint.name.as_str()).collect();
+    assert!(first.contains(&"expired.example:443") && first.contains(&"failing.example:443"), "{first:?}");
+    let overdue = Query { state: Some(State::Overdue), soonest: true, limit: 2, ..Query::default() };
+    let overdue = engine.store.endpoints(&overdue, at(2)).await.unwrap().rows;
+    let overdue: Vec<&str> = overdue.iter().map(|row| row.stored.endpoint.name.as_str()).collect();
+    assert_eq!(
+        overdue,
+        ["expired.example:443", "overdue.example:443"],
+        "by what is left, not by how long it is overdue"
+    );
 }

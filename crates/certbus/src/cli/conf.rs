@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use certbus_manager::issuing::seed;
-use certbus_manager::{Issuing, Manager};
+use certbus_manager::{Issuing, Manager, clock};
+use certbus_store::Store;
 use clap::Subcommand;
 use reqwest::Method;
 use serde::Deserialize;
 use similar::{ChangeTag, TextDiff};
 
+use super::audit::actor;
 use super::exit::Mistake;
 use super::output;
 use super::reach::Reach;
@@ -38,34 +40,56 @@ pub(crate) enum Conf {
     },
 }
 
-/// Who seals settings onto the log: this machine, or a server that knows them by a mark.
+/// Who seals settings onto the log, with the settings as they are.
 enum Keeper {
-    Here(Box<Manager>),
-    There(Server, String),
+    /// This machine, and where its trail is.
+    Here { manager: Box<Manager>, before: Box<Issuing>, store: Store },
+    /// A server, which shows them with their secrets masked.
+    There { server: Server, shown: Shown },
+}
+
+/// Settings as a server shows them.
+#[derive(Deserialize)]
+struct Shown {
+    issuing: String,
+    mark: String,
 }
 
 impl Keeper {
-    /// With the settings as they are: a server's with its secrets masked.
-    async fn of(reach: &Reach) -> Result<(Self, Issuing)> {
-        #[derive(Deserialize)]
-        struct Shown {
-            issuing: String,
-            mark: String,
-        }
+    async fn of(reach: &Reach) -> Result<Self> {
         let Some(server) = reach.server().await? else {
-            let manager = wire::manager(reach.settings()).await?;
-            let before = manager.settings().await?;
-            return Ok((Self::Here(Box::new(manager)), before));
+            let manager = Box::new(wire::manager(reach.settings()).await?);
+            let before = Box::new(manager.settings().await?);
+            return Ok(Self::Here { manager, before, store: wire::inventory(reach.settings()).await? });
         };
-        let Shown { issuing, mark } = server.get("settings", &[]).await?;
-        Ok((Self::There(server, mark), Issuing::parse(&issuing)?))
+        let shown = server.get("settings", &[]).await?;
+        Ok(Self::There { server, shown })
     }
 
-    async fn set(&self, before: &Issuing, after: &Issuing) -> Result<()> {
+    /// As TOML with masks.
+    fn masked(&self) -> String {
         match self {
-            Self::Here(manager) => Ok(manager.set_settings(before, after).await?),
-            Self::There(server, mark) => {
-                let body = serde_json::json!({ "issuing": after.to_toml(), "mark": mark });
+            Self::Here { before, .. } => before.masked().to_toml(),
+            Self::There { shown, .. } => shown.issuing.clone(),
+        }
+    }
+
+    fn before(&self) -> Result<Issuing> {
+        match self {
+            Self::Here { before, .. } => Ok((**before).clone()),
+            Self::There { shown, .. } => Ok(Issuing::parse_masked(&shown.issuing)?),
+        }
+    }
+
+    async fn set(&self, after: &Issuing) -> Result<()> {
+        match self {
+            Self::Here { manager, before, store } => {
+                manager.set_settings(before, after).await?;
+                let what = before.differing(after).join(", ");
+                Ok(store.note(&actor(), clock::now(), ["conf change", &manager.tenant().name, &what]).await?)
+            }
+            Self::There { server, shown } => {
+                let body = serde_json::json!({ "issuing": after.to_toml(), "mark": shown.mark });
                 server.tell(Method::PUT, "settings", &body).await
             }
         }
@@ -74,14 +98,14 @@ impl Keeper {
 
 impl Conf {
     pub(crate) async fn run(self, reach: &Reach) -> Result<()> {
-        let (keeper, before) = Keeper::of(reach).await?;
+        let keeper = Keeper::of(reach).await?;
         match self {
-            Self::Display { reveal: true } if matches!(keeper, Keeper::There(..)) => {
+            Self::Display { reveal: true } if matches!(keeper, Keeper::There { .. }) => {
                 bail!(Mistake::new("a server shows no secret to anybody; `certbus conf display --reveal` on it does"))
             }
             Self::Display { reveal } => {
-                let shown = if reveal { before } else { before.masked() };
-                output::line(shown.to_toml().trim_end());
+                let text = if reveal { keeper.before()?.to_toml() } else { keeper.masked() };
+                output::line(text.trim_end());
                 Ok(())
             }
             Self::Update { file, dry_run } => {
@@ -96,20 +120,21 @@ impl Conf {
                         text
                     }
                 };
-                change(&keeper, &before, &text, dry_run).await
+                change(&keeper, &text, dry_run).await
             }
             Self::Edit => {
-                let text = edit(before.masked().to_toml())?;
-                change(&keeper, &before, &text, false).await
+                let text = edit(keeper.masked())?;
+                change(&keeper, &text, false).await
             }
         }
     }
 }
 
-async fn change(keeper: &Keeper, before: &Issuing, text: &str, dry_run: bool) -> Result<()> {
+async fn change(keeper: &Keeper, text: &str, dry_run: bool) -> Result<()> {
     if text.trim().is_empty() {
         bail!(Mistake::new("these settings are empty; nothing was changed (to start anew, remove entries one by one)"));
     }
+    let before = &keeper.before()?;
     let after = if seed::looks_like_seed(text) {
         let mut after = before.clone();
         for left in seed::take_over(text, &mut after)? {
@@ -117,7 +142,10 @@ async fn change(keeper: &Keeper, before: &Issuing, text: &str, dry_run: bool) ->
         }
         after
     } else {
-        let mut after = Issuing::changed(before, text)?;
+        let mut after = match keeper {
+            Keeper::Here { .. } => Issuing::changed(before, text)?,
+            Keeper::There { .. } => Issuing::edited(before, text)?,
+        };
         if let Some(alerts) = &mut after.alerts {
             alerts.take_files()?;
         }
@@ -131,7 +159,7 @@ async fn change(keeper: &Keeper, before: &Issuing, text: &str, dry_run: bool) ->
     if dry_run {
         return Ok(());
     }
-    keeper.set(before, &after).await?;
+    keeper.set(&after).await?;
     output::done("sealed the new issuing settings onto the log");
     Ok(())
 }

@@ -41,7 +41,7 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) async fn run(self, settings: &Settings) -> Result<()> {
         let web = settings.web(self.listen)?;
-        let manager = Arc::new(wire::manager(settings).await?);
+        let manager = Arc::new(wire::manager_from(settings, "serve").await?);
         let tenant = manager.tenant().clone();
         let mut keeper = Keeper::new(manager.clone(), settings.solvers(), windows(&settings.data));
         if self.once {

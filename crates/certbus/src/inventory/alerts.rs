@@ -1,5 +1,6 @@
 //! What is wrong, what is muted and what became of messages, here or behind a server.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use super::Inventory;
 use crate::cli::audit::actor;
-use crate::remote::Server;
+use crate::remote::{Page, Server};
 
 /// A test message that a server sends is waited for so long.
 const TESTED_WITHIN: Duration = Duration::from_secs(60);
@@ -68,8 +69,23 @@ impl Inventory {
         match self {
             Self::Here { store, .. } => Ok(store.delivery_log(before, limit).await?.0),
             Self::There(server) => {
-                let before = before.map(|before| before.to_string());
-                server.list("alerts/log", before, usize::try_from(limit).unwrap_or_default()).await
+                // So many messages, each with all of its destinations.
+                let (mut lines, mut after) = (Vec::new(), before.map(|before| before.to_string()));
+                let mut left = usize::try_from(limit).unwrap_or_default();
+                while left > 0 {
+                    let some = left.min(500).to_string();
+                    let mut query = vec![("limit", some.as_str())];
+                    query.extend(after.as_deref().map(|after| ("after", after)));
+                    let page: Page<Logged> = server.get("alerts/log", &query).await?;
+                    let messages: BTreeSet<i64> = page.items.iter().map(|one| one.message).collect();
+                    left = left.saturating_sub(messages.len().max(1));
+                    lines.extend(page.items);
+                    after = page.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+                Ok(lines)
             }
         }
     }

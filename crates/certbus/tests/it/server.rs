@@ -369,7 +369,22 @@ fn alerts_are_muted_and_settings_changed_from_afar() {
     assert!(laptop.ok(&["alert", "test"]).out.contains("exec took it"));
 
     let file = laptop.home.path().join("issuing.toml");
+    // A mask where a URL, a key or a login belongs is one of those too.
+    let masked = "[dns01]\nprovider = \"rfc2136\"\nserver = \"192.0.2.1:53\"\nkey_name = \"k\"\nkey_secret = \"c2VjcmV0LWtleQ==\"\n\
+        [check_in]\nurl = \"https://check.example/t1cket\"\nalertmanager = \"http://me:hushhush@127.0.0.1:1\"\n";
+    let revealed = shop.ok(&["conf", "display", "--reveal"]).out;
+    assert_eq!(shop.run_with_input(&["conf", "update"], &format!("{revealed}\n{masked}")).code, 0);
     let conf = laptop.ok(&["conf", "display"]).out;
+    assert_eq!(conf, shop.ok(&["conf", "display"]).out);
+    for secret in ["c2VjcmV0", "t1cket", "hushhush"] {
+        assert!(
+            !conf.contains(secret) && shop.ok(&["conf", "display", "--reveal"]).out.contains(secret),
+            "{secret}: {conf}"
+        );
+    }
+    assert!(conf.contains("http://********@127.0.0.1:1"), "{conf}");
+    assert_eq!(shop.run_with_input(&["conf", "update"], &conf).code, 0, "as it was shown");
+    assert!(shop.ok(&["audit", "--json"]).out.contains("\"detail\":\"check_in, dns01\""));
     let hook = |url: &str| format!("{conf}\n[[alerts.webhook]]\nname = \"chat\"\nurl = \"{url}\"\n");
     let update = |text: &str, more: &[&str]| {
         std::fs::write(&file, text).unwrap();
@@ -379,7 +394,8 @@ fn alerts_are_muted_and_settings_changed_from_afar() {
     assert!(dry.code == 0 && dry.out.contains("+ name = \"chat\"") && !dry.out.contains("t0ken"), "{dry:?}");
     assert_eq!(shop.ok(&["conf", "display"]).out, conf, "nothing was sealed");
     assert_eq!(update(&hook("https://chat.example/t0ken"), &[]).code, 0);
-    assert!(shop.ok(&["conf", "display", "--reveal"]).out.contains("t0ken"));
+    let revealed = shop.ok(&["conf", "display", "--reveal"]).out;
+    assert!(["t0ken", "c2VjcmV0", "t1cket", "hushhush"].iter().all(|secret| revealed.contains(secret)), "{revealed}");
     let shown = laptop.ok(&["conf", "display"]).out;
     assert!(shown.contains("chat") && !shown.contains("t0ken"), "{shown}");
     assert_eq!(update(&shown.replace("chat", "talk"), &[]).code, 2, "the secret was of another");

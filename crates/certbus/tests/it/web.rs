@@ -352,3 +352,22 @@ fn killed_in_the_middle_of_forms_each_was_stored_whole_or_not_at_all() {
     assert_eq!(stored, told, "each with its line of the trail");
     assert_eq!(rows.matches("\"tags\":[\"x\",\"y\"]").count(), stored, "each with its tags");
 }
+
+#[test]
+fn what_is_ordered_on_the_web_is_looked_at_as_what_is_ordered_elsewhere() {
+    let shop = Shop::internal();
+    let (_server, web) = served(&shop);
+    let ann = web.login("ann", PASSWORD);
+    let wildcard = ann.form("/managed", &[("names", "*.wild.example"), ("challenge", "http-01")]);
+    assert!(wildcard.status == 400 && wildcard.body.contains("shown by dns-01 only"), "{}", wildcard.body);
+    assert!(wildcard.body.contains("*.wild.example"), "what was typed is there: {}", wildcard.body);
+    assert_eq!(shop.count("CertificateRequested"), 0);
+    let conf = shop.ok(&["conf", "display", "--reveal"]).out;
+    assert_eq!(shop.run_with_input(&["conf", "update"], &format!("challenge = \"dns-01\"\n{conf}")).code, 0);
+    assert_eq!(ann.form("/managed", &[("names", "www.shop.example")]).status, 303);
+    let wanted = shop.events().into_iter().find_map(|event| match event {
+        certbus_core::event::Event::CertificateRequested(wanted) => Some(wanted.challenge),
+        _ => None,
+    });
+    assert_eq!(wanted, Some(certbus_core::spec::Challenge::Dns01), "as the settings say");
+}

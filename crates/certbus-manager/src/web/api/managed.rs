@@ -4,8 +4,6 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use certbus_core::endpoint::FieldError;
-use certbus_core::spec::Challenge;
 use certbus_core::time::Timestamp;
 use certbus_store::issued::ServedAt;
 use serde::{Deserialize, Serialize};
@@ -163,24 +161,10 @@ pub(super) async fn create(
     Extension(asker): Extension<Asker>,
     Input(given): Input<ManagedIn>,
 ) -> Result<Response, Fault> {
-    let wrong = |field: &'static str, why: String| Fault::fields(vec![FieldError { field, why }]);
-    let wanted = pages::wanted(given.names.iter().map(String::as_str), &given.challenge, &given.key_type);
-    let mut wanted = wanted.map_err(Fault::fields)?;
     let issuing = pages::manager(&face, &asker)?.settings().await?;
-    let ca = issuing.ca_name(given.ca.as_deref()).map_err(|error| wrong("ca", error.what))?;
-    if given.challenge.is_empty() {
-        wanted.challenge = issuing.usual_challenge(&wanted.names);
-    }
-    let wildcard = wanted.names.iter().find(|name| name.is_wildcard());
-    if let (Some(name), Challenge::Http01) = (wildcard, wanted.challenge) {
-        return Err(wrong("challenge", format!("`{name}` is a wildcard, which is shown by dns-01 only")));
-    }
-    for name in wanted.names.iter().filter(|_| issuing.is_public_ca(&ca)) {
-        if let Some(why) = name.public_obstacle() {
-            return Err(wrong("names", format!("no public CA signs `{name}`: {why}")));
-        }
-    }
-    wanted.ca = given.ca;
+    let words = given.names.iter().map(String::as_str);
+    let wanted = pages::wanted(&issuing, given.ca.as_deref(), words, &given.challenge, &given.key_type);
+    let (mut wanted, ca) = wanted.map_err(Fault::fields)?;
     wanted.profile = given.profile;
     let (id, new) = pages::order(&face, &asker, &wanted).await?;
     let (_, found) = pages::one(&face, &asker, &id.to_string()).await?;

@@ -78,7 +78,10 @@ fn settings_are_changed_on_the_web_with_their_secrets_masked_and_by_one_at_a_tim
     let text = shop.ok(&["conf", "display"]).out;
     let set = |text: &str, follows: &str| ann.form("/settings", &[("text", text), ("follows", follows)]);
 
-    let wrong = set(&text.replace("name = \"chat\"", "name = \"My chat\""), &follows);
+    let wrong = text
+        .replace("name = \"chat\"", "name = \"My chat\"")
+        .replace("url = \"********\"", "url = \"https://c.example\"");
+    let wrong = set(&wrong, &follows);
     assert!(wrong.status == 400 && wrong.body.contains("alerts.webhook.name") && wrong.body.contains("My chat"));
     let file = set(&format!("{text}secret_file = \"/etc/passwd\"\n"), &follows);
     assert!(file.status == 400 && file.body.contains("conf edit"), "{}", file.body);
