@@ -23,6 +23,10 @@ The command finds them by environment variables:
     CERTBUS_TEST_KNOT                ADDRESS:PORT; authoritative for knot.test
     CERTBUS_TEST_KNOT_KEY            NAME:SECRET (hmac-sha256) for updates of knot.test
     CERTBUS_TEST_MOTO                URL of an S3 and Route 53 (moto), which take any credentials
+    CERTBUS_TEST_POSTGRES            log URL of a PostgreSQL, whose user may do anything
+    CERTBUS_TEST_MARIADB             log URL of a MariaDB, whose user may do anything
+    CERTBUS_TEST_DYNAMODB            log URL of a table of DynamoDB Local, which takes the credentials of the environment
+    CERTBUS_TEST_NATS                log URL of a NATS server with JetStream
     CERTBUS_CHROMIUM, CERTBUS_NODE_MODULES  a browser, and a folder with playwright-core and axe-core
     CERTBUS_TEST_SCHEMATHESIS        the program
     CERTBUS_TEST_AIOSMTPD            a Python that has aiosmtpd: tests start mail servers of their own
@@ -59,6 +63,7 @@ class Services:
         known = ["/usr/sbin", "/sbin", "/usr/local/go/bin"]
         self.path = os.pathsep.join([str(cache / "bin"), os.environ.get("PATH", ""), *known])
         self.running = []
+        self.homes = []
         self.versions = []
         self.environment = {}
         self.cache = cache
@@ -100,6 +105,8 @@ class Services:
                 signal_group(process, signal.SIGKILL)
                 process.wait()
         self.running.clear()
+        for home in self.homes:
+            shutil.rmtree(home, ignore_errors=True)
 
     def counterparty(self, name: str, version: str):
         line = f"counterparty {name} {version}"
@@ -212,6 +219,68 @@ zone:
         self.counterparty("moto", version([str(python), "-c", "import moto; print(moto.__version__)"], 0))
         self.environment["CERTBUS_TEST_MOTO"] = f"http://127.0.0.1:{port}"
 
+    # The engines of the log. PostgreSQL refuses to run as root.
+    def postgresql(self):
+        port, home = free_port(), Path(tempfile.mkdtemp(prefix="certbus-postgresql-"))
+        self.homes.append(home)
+        user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        if user:
+            shutil.chown(home, "postgres")
+        tools = Path(postgres()).parent
+        made = subprocess.run(
+            [*user, str(tools / "initdb"), "-D", str(home / "data"), "-A", "trust", "-U", "certbus", "-E", "UTF8", "--no-sync"],
+            capture_output=True, text=True, cwd="/",
+        )
+        if made.returncode:
+            raise Failed(f"initdb: {made.stderr}")
+        options = [f"port={port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={home}", "max_connections=400"]
+        words = [word for option in options for word in ("-c", option)]
+        self.start("postgresql", [*user, postgres(), "-D", str(home / "data"), *words], lambda: connects(port))
+        self.environment["CERTBUS_TEST_POSTGRES"] = f"postgres://certbus@127.0.0.1:{port}/postgres"
+
+    def mariadb(self):
+        port, home = free_port(), self.folder / "mariadb"
+        home.mkdir()
+        user = ["--user=root"] if os.geteuid() == 0 else []
+        made = subprocess.run(
+            [self.program("mariadb-install-db"), "--no-defaults", *user, f"--datadir={home}/data",
+             "--auth-root-authentication-method=normal", "--skip-test-db"],
+            capture_output=True, text=True, cwd=home,
+        )
+        if made.returncode:
+            raise Failed(f"mariadb-install-db: {made.stdout}{made.stderr}")
+        (home / "init.sql").write_text(
+            "CREATE DATABASE certbus;\nCREATE USER certbus@'127.0.0.1' IDENTIFIED BY 'certbus';\n"
+            "GRANT ALL ON *.* TO certbus@'127.0.0.1' WITH GRANT OPTION;\n"
+        )
+        server = [self.program("mariadbd"), "--no-defaults", *user, f"--datadir={home}/data", f"--socket={home}/socket",
+                  "--bind-address=127.0.0.1", f"--port={port}", f"--pid-file={home}/pid", f"--init-file={home}/init.sql",
+                  "--max-connections=400"]
+        self.start("mariadb", server, lambda: connects(port))
+        self.environment["CERTBUS_TEST_MARIADB"] = f"mariadb://certbus:certbus@127.0.0.1:{port}/certbus"
+
+    def nats(self):
+        server, port = self.program("nats-server"), free_port()
+        words = ["-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(self.folder / "nats")]
+        self.start("nats", [server, *words], lambda: connects(port))
+        self.counterparty("NATS", version([server, "--version"], -1))
+        self.environment["CERTBUS_TEST_NATS"] = f"nats://127.0.0.1:{port}"
+
+    # Amazon's own, as a program.
+    def dynamodb(self, cache: Path):
+        home, port = cache / "dynamodb", free_port()
+        if not (home / "lib").exists():
+            raise Failed("DynamoDB Local is not installed; run ci/install-counterparties")
+        command = [self.program("java"), "-Xmx256m", f"-Djava.library.path={home}/lib", "-cp", f"{home}/lib/*",
+                   "com.amazonaws.services.dynamodbv2.local.main.ServerRunner", "-inMemory", "-sharedDb",
+                   "-disableTelemetry", "-port", str(port)]
+        self.start("dynamodb", command, lambda: connects(port))
+        jar = next((home / "lib").glob("DynamoDBLocal-*.jar"))
+        self.counterparty("DynamoDB", jar.stem.removeprefix("DynamoDBLocal-"))
+        self.environment["CERTBUS_TEST_DYNAMODB"] = f"dynamodb://certbus?region=eu-central-1&endpoint=http://127.0.0.1:{port}"
+        self.environment["CERTBUS_TEST_DYNAMODB_HOME"] = str(home / "lib")
+        self.environment.update(AWS_ACCESS_KEY_ID="certbus", AWS_SECRET_ACCESS_KEY="certbus")
+
     # What looks at the web: a browser and a tester of APIs.
     def web(self, cache: Path):
         chromium, modules = self.program("chromium"), cache / "web" / "node_modules"
@@ -288,6 +357,10 @@ zone:
         knot_port = self.knot()
         bind_port = self.bind(knot_port)
         self.moto(self.cache)
+        self.postgresql()
+        self.mariadb()
+        self.nats()
+        self.dynamodb(self.cache)
         self.web(self.cache)
         self.aiosmtpd()
         api = self.api_certificate()
@@ -325,6 +398,7 @@ zone:
         self.counterparty("HAProxy", version([self.program("haproxy"), "-v"], 2))
         self.counterparty("Postfix", version([self.program("postconf"), "-d", "mail_version"], -1))
         self.counterparty("PostgreSQL", version([postgres(), "--version"], 2))
+        self.counterparty("pgbouncer", version([self.program("pgbouncer"), "--version"], 1))
         self.counterparty("Dovecot", version([self.program("dovecot"), "--version"], 0))
         self.counterparty("vsftpd", packaged("vsftpd", self.program("vsftpd")))
         self.counterparty("slapd", packaged("slapd", self.program("slapd")))

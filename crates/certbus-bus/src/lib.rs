@@ -6,9 +6,21 @@
 pub mod compact;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(feature = "dynamodb")]
+pub mod dynamodb;
 pub mod follow;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod log;
+#[cfg(feature = "mariadb")]
+pub mod mariadb;
 pub mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
+#[cfg(any(feature = "mariadb", feature = "dynamodb"))]
+mod poll;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod write;

@@ -163,11 +163,17 @@ pub enum AppendError {
     Log(#[from] LogError),
 }
 
-/// What every engine checks before it appends.
-pub(crate) fn check_append(expected: Cursor, head: Cursor, batch: &Batch) -> Result<(), AppendError> {
-    if batch.bytes().len() > MAX_BATCH {
-        return Err(AppendError::TooLarge { size: batch.bytes().len() });
+/// What every engine stores as one record.
+pub(crate) fn check_size(batch: &Batch) -> Result<(), AppendError> {
+    match batch.bytes().len() {
+        0..=MAX_BATCH => Ok(()),
+        size => Err(AppendError::TooLarge { size }),
     }
+}
+
+/// What every engine checks before it appends, if it knows its head.
+pub(crate) fn check_append(expected: Cursor, head: Cursor, batch: &Batch) -> Result<(), AppendError> {
+    check_size(batch)?;
     if expected != head || batch.expected() != expected {
         return Err(AppendError::Conflict { head });
     }

@@ -27,6 +27,8 @@ pub enum Role {
 pub enum Scope {
     /// Read `/metrics`, and nothing else.
     Metrics,
+    /// Follow the log's stream `certs`, as a load balancer does, and nothing else.
+    Certs,
     /// What a viewer may.
     Read,
     /// What an operator may.
@@ -111,12 +113,13 @@ impl Role {
 
 impl Scope {
     /// All of them, the least first.
-    pub const ALL: [Self; 4] = [Self::Metrics, Self::Read, Self::Write, Self::Admin];
+    pub const ALL: [Self; 5] = [Self::Metrics, Self::Certs, Self::Read, Self::Write, Self::Admin];
 
     /// As it is written.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Metrics => "metrics",
+            Self::Certs => "certs",
             Self::Read => "read",
             Self::Write => "write",
             Self::Admin => "admin",
@@ -126,7 +129,7 @@ impl Scope {
     /// The person whom its bearer may do as; None: nobody.
     pub const fn role(self) -> Option<Role> {
         match self {
-            Self::Metrics => None,
+            Self::Metrics | Self::Certs => None,
             Self::Read => Some(Role::Viewer),
             Self::Write => Some(Role::Operator),
             Self::Admin => Some(Role::Admin),

@@ -171,6 +171,15 @@ impl fmt::Display for Cursor {
     }
 }
 
+impl FromStr for Cursor {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let wrong = || IdError { text: text.to_owned(), what: "a place: a number, `:`, and 64 hexadecimal digits" };
+        let (seq, hash) = text.split_once(':').ok_or_else(wrong)?;
+        Ok(Self { seq: seq.parse().map_err(|_| wrong())?, hash: hash.parse().map_err(|_| wrong())? })
+    }
+}
+
 impl fmt::Debug for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -14,6 +14,7 @@ mod endpoint;
 mod endpoint_form;
 mod endpoints;
 mod fault;
+mod log;
 mod login;
 mod managed;
 mod many;
@@ -75,7 +76,13 @@ const HEADERS: [(HeaderName, &str); 5] = [
 
 /// What the pages are made from.
 #[derive(Clone, Debug)]
-pub struct Face(Arc<Parts>);
+pub struct Face(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    hub: log::Hub,
+}
 
 /// See [`Face`].
 #[derive(Debug)]
@@ -109,14 +116,19 @@ impl Parts {
 impl std::ops::Deref for Face {
     type Target = Parts;
     fn deref(&self) -> &Parts {
-        &self.0
+        &self.0.parts
     }
 }
 
 impl Face {
     /// From its parts.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        Self(Arc::new(Inner { parts, hub: log::Hub::default() }))
+    }
+
+    /// Who tells the log to those who follow it.
+    fn hub(&self) -> &log::Hub {
+        &self.0.hub
     }
 
     /// Everything that is answered.

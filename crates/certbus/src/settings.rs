@@ -1,5 +1,6 @@
 //! Local settings: certbus.toml of this machine. What belongs on the log is refused here, with its home named.
 
+mod log;
 mod web;
 
 use std::net::SocketAddr;
@@ -15,6 +16,8 @@ use certbus_manager::issuing::{ISSUING_KEYS, without_values};
 use serde::Deserialize;
 
 use crate::cli::exit::Mistake;
+pub(crate) use log::LogPlace;
+use log::LogSection;
 use web::WebSection;
 pub(crate) use web::{Tls, Web};
 
@@ -33,12 +36,6 @@ pub(crate) struct File {
     server: ServerSection,
     alert: AlertSection,
     target: Vec<toml::Spanned<TargetSettings>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct LogSection {
-    url: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -175,9 +172,10 @@ impl Settings {
         Ok(Self { tenant: name.to_owned(), ..self.clone() })
     }
 
-    /// The place of the log: a path, for SQLite.
-    pub(crate) fn log_path(&self) -> Result<PathBuf> {
-        self.sqlite_path("log", self.file.log.url.as_deref(), "log.db")
+    /// Where the log is.
+    pub(crate) fn log(&self) -> Result<LogPlace> {
+        let wrong = |what: String| Mistake::new(format!("settings {}: log.{what}", self.path.display()));
+        Ok(self.file.log.place(&self.data).map_err(wrong)?)
     }
 
     /// The place of the inventory: a path, for SQLite.

@@ -6,7 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
+#[cfg(feature = "dynamodb")]
+use certbus_bus::dynamodb::DynamodbTable;
+use certbus_bus::http::HttpServer;
+#[cfg(feature = "mariadb")]
+use certbus_bus::mariadb::MariadbServer;
+#[cfg(feature = "nats")]
+use certbus_bus::nats::NatsServer;
+#[cfg(feature = "postgres")]
+use certbus_bus::postgres::PostgresServer;
 use certbus_bus::sqlite::SqliteFile;
+use certbus_bus::{EventLog, SnapshotStore};
 use certbus_client::Client;
 use certbus_core::chain::Pin;
 use certbus_core::identity::{Identity, Role};
@@ -14,23 +24,89 @@ use certbus_manager::{Manager, Stream, Tenant};
 use certbus_store::Store;
 
 use crate::cli::exit::{Missing, Mistake};
-use crate::settings::Settings;
+use crate::settings::{LogPlace, Settings};
 
 /// The streams of the settings' tenant. `create` makes the file.
 pub(crate) async fn tenant(settings: &Settings, pins: Vec<Pin>, create: bool) -> Result<Tenant> {
-    let file = SqliteFile::open(&settings.log_path()?, create).await?;
-    let stream = |kind: &str| {
-        let log = Arc::new(file.stream(&format!("{}/{kind}", settings.tenant)));
-        Stream { log: log.clone(), snapshots: log }
-    };
+    let engine = Engine::open(&settings.log()?, create).await?;
+    let stream = |kind: &str| engine.stream(&settings.tenant, kind);
     let pins = pins.into_iter().chain(settings.pins().iter().copied()).collect();
     Ok(Tenant { name: settings.tenant.clone(), certs: stream("certs"), work: stream("work"), pins })
 }
 
+/// What holds the streams.
+enum Engine {
+    Sqlite(SqliteFile),
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresServer),
+    #[cfg(feature = "mariadb")]
+    Mariadb(MariadbServer),
+    #[cfg(feature = "dynamodb")]
+    Dynamodb(DynamodbTable),
+    #[cfg(feature = "nats")]
+    Nats(Box<NatsServer>),
+    Http(HttpServer),
+}
+
+impl Engine {
+    async fn open(place: &LogPlace, create: bool) -> Result<Self> {
+        Ok(match place {
+            LogPlace::Sqlite(path) => Self::Sqlite(SqliteFile::open(path, create).await?),
+            #[cfg(feature = "postgres")]
+            LogPlace::Postgres(url) => Self::Postgres(PostgresServer::open(url, create).await?),
+            #[cfg(feature = "mariadb")]
+            LogPlace::Mariadb(url) => Self::Mariadb(MariadbServer::open(url, create).await?),
+            #[cfg(feature = "dynamodb")]
+            LogPlace::Dynamodb(url) => Self::Dynamodb(DynamodbTable::open(url, create).await?),
+            #[cfg(feature = "nats")]
+            LogPlace::Nats(url) => Self::Nats(Box::new(NatsServer::open(url).await?)),
+            LogPlace::Http { url, token } => Self::Http(HttpServer::new(url, token)?),
+            #[cfg(not(all(feature = "postgres", feature = "mariadb", feature = "dynamodb", feature = "nats")))]
+            _ => bail!(Mistake::new("this program was built without the engine that log.url names")),
+        })
+    }
+
+    fn stream(&self, tenant: &str, kind: &str) -> Stream {
+        fn both(log: impl EventLog + SnapshotStore + 'static) -> Stream {
+            let log = Arc::new(log);
+            Stream { log: log.clone(), snapshots: log }
+        }
+        let name = format!("{tenant}/{kind}");
+        match self {
+            Self::Sqlite(file) => both(file.stream(&name)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(server) => both(server.stream(&name)),
+            #[cfg(feature = "mariadb")]
+            Self::Mariadb(server) => both(server.stream(&name)),
+            #[cfg(feature = "dynamodb")]
+            Self::Dynamodb(table) => both(table.stream(&name)),
+            #[cfg(feature = "nats")]
+            Self::Nats(server) => both(server.stream(&name)),
+            Self::Http(server) => both(server.stream(kind)),
+        }
+    }
+
+    async fn streams(&self) -> Result<Vec<String>> {
+        Ok(match self {
+            Self::Sqlite(file) => file.streams().await?,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(server) => server.streams().await?,
+            #[cfg(feature = "mariadb")]
+            Self::Mariadb(server) => server.streams().await?,
+            #[cfg(feature = "dynamodb")]
+            Self::Dynamodb(table) => table.streams().await?,
+            #[cfg(feature = "nats")]
+            Self::Nats(server) => server.streams().await?,
+            Self::Http(_) => {
+                bail!(Mistake::new("log.url is a CertBus server, which names no tenants; its own machine does"))
+            }
+        })
+    }
+}
+
 /// Names of the tenants that have a log.
 pub(crate) async fn tenants(settings: &Settings) -> Result<Vec<String>> {
-    let file = SqliteFile::open(&settings.log_path()?, false).await?;
-    let streams = file.streams().await?;
+    let streams = Engine::open(&settings.log()?, false).await?.streams().await?;
     Ok(streams.iter().filter_map(|s| s.strip_suffix("/certs")).map(str::to_owned).collect())
 }
 
@@ -41,6 +117,12 @@ pub(crate) async fn manager(settings: &Settings) -> Result<Manager> {
 
 /// The same; the log says that what it writes came from `source`.
 pub(crate) async fn manager_from(settings: &Settings, source: &str) -> Result<Manager> {
+    if let LogPlace::Http { url, .. } = settings.log()? {
+        bail!(Mistake::new(format!(
+            "log.url is the CertBus server {}, from which certificates are read; a manager's log.url names the engine itself",
+            &*url
+        )));
+    }
     let identity = identity(&settings.manager_key(), Role::Manager)?;
     check_tenant(&identity, settings)?;
     let tenant = tenant(settings, identity.pin.into_iter().collect(), false).await?;
@@ -57,6 +139,8 @@ pub(crate) async fn inventory(settings: &Settings) -> Result<Store> {
 /// The client of the settings, serving what `folder` holds and following the log in the background. A log that cannot be
 /// opened does not stop one who serves (invariant 4): it is tried again until it can.
 pub(crate) async fn client(settings: &Settings, key: &Path, folder: &Path) -> Result<Arc<Client>> {
+    // A log that cannot be reached is waited for; one that is not rightly named is not.
+    settings.log()?;
     let identity = identity(key, Role::Node)?;
     check_tenant(&identity, settings)?;
     make_folder(folder)?;
@@ -67,6 +151,8 @@ pub(crate) async fn client(settings: &Settings, key: &Path, folder: &Path) -> Re
 
 /// The client of an agent: as [`client`], but it keeps no opened keys and does not follow the log yet.
 pub(crate) fn client_for_files(settings: &Settings, key: &Path, folder: &Path) -> Result<Arc<Client>> {
+    // A log that cannot be reached is waited for; one that is not rightly named is not.
+    settings.log()?;
     let identity = identity(key, Role::Node)?;
     check_tenant(&identity, settings)?;
     make_folder(folder)?;

@@ -4,4 +4,6 @@
 #[cfg(test)]
 mod engines;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod sqlite_file;

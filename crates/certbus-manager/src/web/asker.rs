@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, header};
-use certbus_core::access::Role;
+use certbus_core::access::{Role, Scope};
 use certbus_store::StoreError;
 use certbus_store::audit::Actor;
 
@@ -28,12 +28,14 @@ pub(crate) struct Asker {
     pub(crate) csrf: Option<String>,
     /// Whose managed certificates a token is for.
     pub(crate) tenant: Option<String>,
+    /// Of a token.
+    scope: Option<Scope>,
 }
 
 impl Asker {
     /// Somebody who has not said who he is.
     pub(crate) fn nobody(address: IpAddr) -> Self {
-        Self { name: String::new(), role: None, address, csrf: None, tenant: None }
+        Self { name: String::new(), role: None, address, csrf: None, tenant: None, scope: None }
     }
 
     /// Whether nobody has said who he is.
@@ -43,6 +45,25 @@ impl Asker {
 
     pub(crate) fn may(&self, least: Role) -> bool {
         self.role.is_some_and(|role| role >= least)
+    }
+
+    /// Whether he may follow the log: who may look at all, and tokens for nothing else.
+    pub(crate) fn may_follow(&self) -> bool {
+        self.scope == Some(Scope::Certs) || self.may(Role::Viewer)
+    }
+
+    /// Whether he may read metrics, wherever he is.
+    pub(crate) fn may_measure(&self) -> bool {
+        self.scope == Some(Scope::Metrics) || self.may(Role::Viewer)
+    }
+
+    /// What he may, in words for one who may not what he wanted.
+    pub(crate) fn is(&self) -> String {
+        match (self.role, self.scope) {
+            (Some(role), _) => role.to_string(),
+            (None, Some(scope)) => format!("a token of {scope}"),
+            (None, None) => "nobody".into(),
+        }
     }
 
     /// As the trail has him.
@@ -64,7 +85,7 @@ pub(crate) async fn ask(face: &Face, peer: IpAddr, headers: &HeaderMap) -> Resul
     if let Some(token) = bearer(headers) {
         let Some(token) = face.store.token(secret::hash(token), clock::now()).await? else { return Ok(nobody) };
         let (name, role) = (format!("token {}", token.name), token.scope.role());
-        return Ok(Asker { name, role, tenant: Some(token.tenant), ..nobody });
+        return Ok(Asker { name, role, tenant: Some(token.tenant), scope: Some(token.scope), ..nobody });
     }
     let Some(cookie) = cookie(headers, name(face)) else { return Ok(nobody) };
     let Some(session) = face.store.session(secret::hash(cookie), clock::now()).await? else { return Ok(nobody) };

@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
@@ -36,6 +36,20 @@ const ENDING: Duration = Duration::from_secs(5);
 
 /// A listener that cannot accept, most likely for want of file descriptors, is left alone for so long: it passes.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The place that a connection takes among those of whom little is known.
+#[derive(Clone)]
+pub(super) struct Seat(Arc<Mutex<Option<Taken>>>);
+
+/// One place of all, and one of those of its address.
+type Taken = (OwnedSemaphorePermit, Option<Guest>);
+
+impl Seat {
+    /// Gives it to another: who sits here is known, and counted elsewhere.
+    pub(super) fn leave(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
 
 /// Whether the server is told to stop: an answer that goes on and on ends then.
 #[derive(Clone, Debug)]
@@ -109,16 +123,15 @@ pub(super) async fn serve(
                 continue;
             }
             let (tls, router, watcher) = (tls.clone(), router.clone(), ending.watcher());
-            let stopping = stopping.clone();
+            let about = (peer, Seat(Arc::new(Mutex::new(Some((place, guest))))), stopping.clone());
             // Whoever does not read what he asked for keeps no place either.
             let mut stream = Box::pin(TimeoutStream::new(stream));
             stream.as_mut().set_write_timeout_pinned(Some(UNREAD));
             tokio::spawn(async move {
-                let _place = (place, guest);
                 match tls {
-                    None => answer(stream, peer, router, stopping, watcher).await,
+                    None => answer(stream, about, router, watcher).await,
                     Some(tls) => match timeout(DAWDLING, tls.accept(stream)).await {
-                        Ok(Ok(secured)) => answer(secured, peer, router, stopping, watcher).await,
+                        Ok(Ok(secured)) => answer(secured, about, router, watcher).await,
                         Ok(Err(error)) => tracing::debug!(%peer, "no handshake: {error}"),
                         Err(_) => tracing::debug!(%peer, "no handshake within {} s", DAWDLING.as_secs()),
                     },
@@ -139,14 +152,15 @@ pub(super) async fn serve(
 
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: SocketAddr,
+    about: (SocketAddr, Seat, Stopping),
     router: Router,
-    stopping: Stopping,
     watcher: Watcher,
 ) {
+    let (peer, seat, stopping) = about;
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(stopping.clone());
+        request.extensions_mut().insert(seat.clone());
         router.clone().oneshot(request)
     });
     let connection = http1::Builder::new()

@@ -21,11 +21,13 @@ pub(crate) struct Fault {
     pub(crate) errors: Vec<FieldError>,
     /// Seconds.
     pub(crate) retry_after: Option<u64>,
+    /// A number that a program goes on with, and what it is called.
+    pub(crate) number: Option<(&'static str, u64)>,
 }
 
 impl Fault {
     pub(crate) fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, title, detail: detail.into(), errors: Vec::new(), retry_after: None }
+        Self { status, title, detail: detail.into(), errors: Vec::new(), retry_after: None, number: None }
     }
 
     /// There is no such thing.
@@ -46,8 +48,11 @@ impl Fault {
 
     /// As a program is told.
     pub(crate) fn problem(&self) -> Response {
-        let body = serde_json::json!({ "type": "about:blank", "title": self.title, "status": self.status.as_u16(),
+        let mut body = serde_json::json!({ "type": "about:blank", "title": self.title, "status": self.status.as_u16(),
             "detail": self.detail, "errors": self.errors });
+        if let (Some((name, number)), Some(fields)) = (self.number, body.as_object_mut()) {
+            fields.insert(name.into(), number.into());
+        }
         let mut response = (self.status, axum::Json(body)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         self.headers(response)

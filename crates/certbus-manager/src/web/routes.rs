@@ -15,7 +15,7 @@ use super::asker::{Asker, ask, peer};
 use super::fault::Fault;
 use super::{
     Face, LARGEST_BODY, LARGEST_IMPORT, alerts, api, assets, audit, certificates, dashboard, endpoint, endpoint_form,
-    endpoints, healthz, login, managed, many, metrics, page, people, readyz, settings, tasks, tokens,
+    endpoints, healthz, log, login, managed, many, metrics, page, people, readyz, settings, tasks, tokens,
 };
 
 /// To whom something is answered.
@@ -23,8 +23,10 @@ use super::{
 pub enum Access {
     /// Everybody.
     Open,
-    /// Everybody on this machine; others with a token.
+    /// Everybody on this machine; others with a token for it.
     Local,
+    /// Whoever follows the log: a token for that, or a viewer.
+    Certs,
     /// Whoever has at least this role.
     Role(Role),
     /// The same, and is a person: no token makes tokens or users.
@@ -117,6 +119,7 @@ pub fn table() -> Vec<Route> {
         route(POST, "/tokens/{name}/remove", ADMIN_IN_PERSON, tokens::remove),
     ];
     table.extend(api::table());
+    table.extend(log::table());
     table
 }
 
@@ -198,7 +201,8 @@ async fn let_in(
     match access {
         Access::Open => {}
         // Behind a proxy everybody may look like this machine.
-        Access::Local if asker.address.is_loopback() && face.proxies.is_empty() || !asker.is_nobody() => {}
+        Access::Local if asker.address.is_loopback() && face.proxies.is_empty() || asker.may_measure() => {}
+        Access::Certs if asker.may_follow() => {}
         Access::Role(least) if asker.may(least) => {}
         Access::Person(least) if asker.may(least) && asker.csrf.is_some() => {}
         Access::Person(least) if asker.may(least) => {
@@ -208,9 +212,13 @@ async fn let_in(
                 "this is for people, who log in, and not for tokens",
             ));
         }
+        Access::Local | Access::Certs if !asker.is_nobody() => {
+            let scope = if access == Access::Certs { "certs" } else { "metrics" };
+            let what = format!("this is for tokens of {scope}, and for viewers; {} is {}", asker.name, asker.is());
+            return Err(Fault::new(StatusCode::FORBIDDEN, "forbidden", what));
+        }
         Access::Role(least) | Access::Person(least) if !asker.is_nobody() => {
-            let role = asker.role.map_or("a token of metrics", Role::as_str);
-            let what = format!("this is for the role {least}, and {} is {role}", asker.name);
+            let what = format!("this is for the role {least}, and {} is {}", asker.name, asker.is());
             return Err(Fault::new(StatusCode::FORBIDDEN, "forbidden", what));
         }
         _ if for_people => return Ok(to_login(&request)),

@@ -26,7 +26,7 @@ use crate::clock;
 struct TokensPage {
     frame: Frame,
     rows: Vec<TokenRow>,
-    scopes: [Scope; 4],
+    scopes: [Scope; 5],
     typed: Typed,
     errors: std::collections::BTreeMap<&'static str, String>,
     /// The token that was just made: it is shown this once.

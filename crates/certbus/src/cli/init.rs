@@ -260,10 +260,10 @@ pub(crate) async fn make(settings: &Settings) -> Result<Vec<String>> {
     let tenant = wire::tenant(settings, Vec::new(), true).await?;
     let empty = tenant.certs.log.read(Cursor::START, 1).await.is_ok_and(|page| page.batches.is_empty());
     if !empty {
-        finish_founding(settings).await?;
+        finish_founding(settings, &tenant.certs.log.place()).await?;
         return Ok(said);
     }
-    let place = settings.log_path()?;
+    let place = tenant.certs.log.place();
     let paths = [settings.owner_key(), settings.node_key(), settings.manager_key()];
     let roles = [Role::Owner, Role::Node, Role::Manager];
     let mut there = Vec::new();
@@ -275,7 +275,7 @@ pub(crate) async fn make(settings: &Settings) -> Result<Vec<String>> {
         bail!(Mistake::new(format!(
             "the log {} is empty, but identities of another log are in {} and no owner file that could start it; look at \
              --data and --config",
-            place.display(),
+            place,
             settings.identities().display()
         )));
     }
@@ -300,17 +300,16 @@ pub(crate) async fn make(settings: &Settings) -> Result<Vec<String>> {
         Err(error) if is_taken(&error) => bail!("another init was at work on the same log; run it again"),
         other => other?,
     }
-    said.push(format!("started the log {}", place.display()));
+    said.push(format!("started the log {place}"));
     Ok(said)
 }
 
 /// The log is there: either all of it, or an init stopped after the first of the two streams.
-async fn finish_founding(settings: &Settings) -> Result<()> {
+async fn finish_founding(settings: &Settings, place: &str) -> Result<()> {
     if !settings.manager_key().exists() {
         bail!(Mistake::new(format!(
-            "the log {} is there already, and the manager identity {} is not; for one more manager let the owner run \
+            "the log {place} is there already, and the manager identity {} is not; for one more manager let the owner run \
              `certbus manager add`",
-            settings.log_path()?.display(),
             settings.manager_key().display()
         )));
     }

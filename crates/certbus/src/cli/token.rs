@@ -21,7 +21,7 @@ pub(crate) enum TokenCommand {
     New {
         /// Who uses it, such as ci or prometheus
         name: String,
-        /// metrics, read, write or admin
+        /// metrics, certs (for a load balancer that follows the log), read, write or admin
         #[arg(long, default_value = "read")]
         scope: Scope,
         /// How long it is good, such as 90d [default: for ever]

@@ -19,6 +19,8 @@ mod cloudflare;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod engines;
+#[cfg(test)]
 mod httpreq;
 #[cfg(test)]
 mod inventory;

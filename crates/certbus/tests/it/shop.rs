@@ -40,7 +40,7 @@ impl Shop {
         shop
     }
 
-    fn internal_root(&self) -> String {
+    pub(crate) fn internal_root(&self) -> String {
         let conf: toml::Table = self.ok(&["conf", "display"]).out.parse().unwrap();
         conf["ca"]["internal"]["certificate"].as_str().unwrap().to_owned()
     }

@@ -136,6 +136,21 @@ impl Web {
         Ok(Answer { status, head, body: String::from_utf8_lossy(&bytes).into_owned() })
     }
 
+    /// Each line of an answer that goes on.
+    pub(crate) fn lines(&self, path: &str) -> Receiver<String> {
+        let mut reader = self.open("GET", path, "", "").unwrap();
+        assert_eq!(head(&mut reader).unwrap().0, 200);
+        let (send, receive) = channel();
+        std::thread::spawn(move || {
+            while let Ok(Some(chunk)) = chunk(&mut reader) {
+                if send.send(String::from_utf8_lossy(&chunk).into_owned()).is_err() {
+                    break;
+                }
+            }
+        });
+        receive
+    }
+
     /// What comes as events, each as it was sent.
     pub(crate) fn events(&self, path: &str) -> Receiver<String> {
         let mut reader = self.open("GET", path, "", "").unwrap();

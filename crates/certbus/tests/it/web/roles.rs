@@ -16,6 +16,7 @@ fn every_route_is_answered_to_who_may_and_to_nobody_else() {
     let word = |access: Access| match access {
         Access::Open => "open",
         Access::Local => "local",
+        Access::Certs => "certs",
         Access::Role(role) => role.as_str(),
         Access::Person(Role::Admin) => "admin-in-person",
         Access::Person(_) => "person",
@@ -39,6 +40,7 @@ fn every_route_is_answered_to_who_may_and_to_nobody_else() {
         ("a wrong token", web.with_header("authorization: Bearer certbus_wrong"), None),
         ("a wrong cookie", web.with_cookie("certbus_session=wrong"), None),
         ("a token of metrics", token("metrics"), None),
+        ("a token of certs", token("certs"), None),
         ("viewer", web.login("carl", PASSWORD), Some(Role::Viewer)),
         ("operator", web.login("bob", PASSWORD), Some(Role::Operator)),
         ("admin", web.login("ann", PASSWORD), Some(Role::Admin)),
@@ -53,10 +55,15 @@ fn every_route_is_answered_to_who_may_and_to_nobody_else() {
         let (method, path) = route.split_once(' ').unwrap();
         // Nothing of that number or name is there, so whoever may changes nothing.
         let path = path.replace("{id}", "987654").replace("{name}", "nobody-of-that-name").replace("{version}", "x");
-        let path = path.replace("{secret}", "x").replace("{file}", "x").replace("{fingerprint}", &"0".repeat(64));
+        let path = path
+            .replace("{secret}", "x")
+            .replace("{file}", "x")
+            .replace("{fingerprint}", &"0".repeat(64))
+            .replace("{hash}", &"0".repeat(64));
         for (who, web, role) in &everybody {
             let may = match *least {
                 "open" | "local" => true,
+                "certs" => *who == "a token of certs" || role.is_some(),
                 "person" => role.is_some() && !who.starts_with("a token"),
                 "admin-in-person" => *who == "admin",
                 least => *role >= Some(least.parse::<Role>().unwrap()),
@@ -70,7 +77,7 @@ fn every_route_is_answered_to_who_may_and_to_nobody_else() {
             };
             assert_eq!(refused, !may, "{who}: {method} {path}: {status}");
             assert!(status < 500, "{who}: {method} {path}: {status}");
-            if for_programs && !may && role.is_none() && *who != "a token of metrics" {
+            if for_programs && !may && role.is_none() && !who.starts_with("a token of") {
                 assert_eq!(status, 401, "{who}: {method} {path}");
             }
             asked += 1;
