@@ -51,6 +51,7 @@ macro_rules! conformance {
             a_batch_of_256_kib_fits_and_one_byte_more_does_not
             a_watch_pushes_and_resumes_without_gap_or_repeat
             a_trimmed_place_names_the_oldest_batch_that_is_kept
+            the_rest_of_a_trimmed_log_is_copied_with_its_numbers_and_hashes
             a_manifest_is_put_by_compare_and_set_and_old_parts_go
             an_unknown_event_is_passed_over_and_a_critical_one_stops_the_reader
             a_forged_batch_stops_the_reader_until_it_is_cut_off
@@ -239,6 +240,28 @@ pub async fn a_trimmed_place_names_the_oldest_batch_that_is_kept(engine: Engine,
     assert_eq!(engine.log.read(batches[4].cursor(), 9).await.unwrap().batches, batches[5..], "the last stays");
     let next = world.append(vec![Event::Alive]);
     store(&engine, std::slice::from_ref(&next)).await;
+}
+
+pub async fn the_rest_of_a_trimmed_log_is_copied_with_its_numbers_and_hashes(engine: Engine, copy: Engine) {
+    let (mut world, first) = World::new(StreamKind::Certs);
+    let mut batches = vec![first];
+    batches.extend(history(&mut world, 5));
+    assert_eq!(engine.log.oldest().await.unwrap(), None);
+    store(&engine, &batches).await;
+    assert_eq!(engine.log.oldest().await.unwrap().as_ref(), batches.first());
+    engine.log.trim(batches[2].cursor()).await.unwrap();
+    let oldest = engine.log.oldest().await.unwrap().unwrap();
+    assert_eq!(oldest, batches[3]);
+    let ahead = copy.log.append(oldest.expected(), oldest.clone()).await;
+    assert_eq!(ahead, Err(AppendError::Conflict { head: Cursor::START }), "the place before it is not there");
+    assert_eq!(copy.log.append(Cursor::START, oldest.clone()).await, Ok(oldest.cursor()));
+    let twice = copy.log.append(Cursor::START, batches[4].clone()).await;
+    assert_eq!(twice, Err(AppendError::Conflict { head: oldest.cursor() }), "it has a first");
+    store(&copy, &batches[4..]).await;
+    assert_eq!(copy.other.read(oldest.expected(), 9).await.unwrap().batches, batches[3..]);
+    assert_eq!(copy.other.read(Cursor::START, 9).await.unwrap_err(), LogError::Trimmed { first: 4 });
+    let next = world.append(vec![Event::Alive]);
+    store(&copy, std::slice::from_ref(&next)).await;
 }
 
 pub async fn a_manifest_is_put_by_compare_and_set_and_old_parts_go(engine: Engine, _: Engine) {
@@ -437,6 +460,10 @@ impl EventLog for LostAnswer {
 
     fn cut(&self, after: Cursor) -> BoxFuture<'_, Result<(), LogError>> {
         self.inner.cut(after)
+    }
+
+    fn oldest(&self) -> BoxFuture<'_, Result<Option<Batch>, LogError>> {
+        self.inner.oldest()
     }
 
     fn place(&self) -> String {

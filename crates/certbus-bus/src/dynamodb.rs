@@ -22,8 +22,9 @@ use certbus_core::id::{Cursor, Hash};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::BoxStream;
 
+use crate::health::Health;
 use crate::log::{
-    AppendError, EventLog, LogError, PAGE_BYTES, Page, READ_AT_LEAST, SnapshotStore, check_read, check_size,
+    AppendError, EventLog, LogError, PAGE_BYTES, Page, READ_AT_LEAST, SnapshotStore, check_read, check_size, is_for,
 };
 use crate::poll::{self, Pace};
 
@@ -83,7 +84,7 @@ impl DynamodbTable {
         let (table, query) = rest.split_once('?').unwrap_or((rest, ""));
         let good = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
         if !(3..=255).contains(&table.len()) || !table.chars().all(good) {
-            return Err(no_url(&format!("`{table}` is no name of a table")));
+            return Err(no_url("this is no name of a table"));
         }
         let patience =
             TimeoutConfig::builder().operation_attempt_timeout(ANSWERED_WITHIN).operation_timeout(GIVEN_UP_AFTER);
@@ -92,6 +93,7 @@ impl DynamodbTable {
         for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             loader = match key {
                 "region" => loader.region(Region::new(value.to_owned())),
+                "endpoint" if value.contains('@') => return Err(no_url("its endpoint has a login in it")),
                 "endpoint" => loader.endpoint_url(value),
                 other => return Err(no_url(&format!("`{other}` is nothing that its URL says"))),
             };
@@ -169,6 +171,23 @@ impl DynamodbTable {
             names.extend(item.get("stream").and_then(|name| name.as_s().ok()).cloned());
         }
         Ok(names.into_iter().collect())
+    }
+
+    /// What it says of itself.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    pub async fn health(&self) -> Result<Health, LogError> {
+        let found = self.client.describe_table().table_name(&*self.table).send().await.map_err(|e| self.fault(&e))?;
+        let Some(table) = found.table else { return Err(self.wrong("it does not describe its table".into())) };
+        let (mut wrong, mut remarks) = (Vec::new(), Vec::new());
+        if table.table_status != Some(TableStatus::Active) {
+            wrong.push(format!("the table is {:?}, not active", table.table_status));
+        }
+        if table.deletion_protection_enabled != Some(true) {
+            remarks.push("the table may be deleted by one call; turn deletion protection on".into());
+        }
+        Ok(Health { version: "DynamoDB".into(), clock: None, wrong, remarks })
     }
 
     fn wrong(&self, cause: String) -> LogError {
@@ -335,15 +354,15 @@ impl DynamodbLog {
 
     async fn append_now(&self, expected: Cursor, batch: Batch) -> Result<Cursor, AppendError> {
         check_size(&batch)?;
-        let here = match (self.known(), expected) {
-            (Some((place, _)), _) if place == expected => true,
-            (_, Cursor::START) => self.end(true, "sha256").await?.is_none(),
+        let here = match expected {
+            // Looked up each time: it may have been cut off since it was known.
+            Cursor::START => self.end(true, "sha256").await?.is_none(),
             _ => {
                 let found = self.get(&batch_key(expected.seq), "sha256").await?;
                 found.as_ref().and_then(hash_of) == Some(expected.hash)
             }
         };
-        if !here || expected != batch.expected() {
+        if !here || !is_for(expected, &batch) {
             return Err(AppendError::Conflict { head: self.head().await? });
         }
         let cursor = batch.cursor();
@@ -473,6 +492,14 @@ impl EventLog for DynamodbLog {
         .boxed()
     }
 
+    fn oldest(&self) -> BoxFuture<'_, Result<Option<Batch>, LogError>> {
+        async move {
+            let found = self.end(true, "body").await?;
+            found.map(|(seq, item)| self.parse(seq, &item)).transpose()
+        }
+        .boxed()
+    }
+
     fn place(&self) -> String {
         format!("{} ({})", self.table.place, self.stream)
     }
@@ -526,7 +553,10 @@ impl SnapshotStore for DynamodbLog {
                     put.condition_expression("#b = :was").expression_attribute_values(":was", AttributeValue::S(text))
                 }
             };
-            match put.expression_attribute_names("#b", "body").send().await {
+            // As with a batch: sent again, its own would be another's.
+            let put = put.expression_attribute_names("#b", "body").customize();
+            let put = put.config_override(Builder::new().retry_config(RetryConfig::disabled()));
+            match put.send().await {
                 Ok(_) => {}
                 Err(error) if is_taken(&error) => return Ok(false),
                 Err(error) => return Err(self.table.fault(&error)),

@@ -9,6 +9,7 @@ pub mod conformance;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
 pub mod follow;
+pub mod health;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod log;

@@ -30,7 +30,8 @@ pub trait EventLog: Debug + Send + Sync {
     fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, LogError>>;
 
     /// Appends `batch` if, and only if, `expected` is the head: not behind it, not ahead of it. Durable when it
-    /// returns. Of several writers with the same `expected` exactly one succeeds.
+    /// returns. Of several writers with the same `expected` exactly one succeeds. A stream that has no batch takes any as its
+    /// first, with `expected` [`Cursor::START`]: how the rest of a trimmed log is copied.
     ///
     /// # Errors
     /// [`AppendError::Conflict`]; [`AppendError::TooLarge`]; [`AppendError::Unknown`] if the connection broke after
@@ -53,6 +54,12 @@ pub trait EventLog: Debug + Send + Sync {
     /// # Errors
     /// [`LogError::Unavailable`].
     fn cut(&self, after: Cursor) -> BoxFuture<'_, Result<(), LogError>>;
+
+    /// The oldest batch that is kept; None if there is none.
+    ///
+    /// # Errors
+    /// [`LogError::Corrupt`], [`LogError::Unavailable`].
+    fn oldest(&self) -> BoxFuture<'_, Result<Option<Batch>, LogError>>;
 
     /// Where the stream lives, for people: no secret in it.
     fn place(&self) -> String;
@@ -174,10 +181,15 @@ pub(crate) fn check_size(batch: &Batch) -> Result<(), AppendError> {
 /// What every engine checks before it appends, if it knows its head.
 pub(crate) fn check_append(expected: Cursor, head: Cursor, batch: &Batch) -> Result<(), AppendError> {
     check_size(batch)?;
-    if expected != head || batch.expected() != expected {
+    if expected != head || !is_for(expected, batch) {
         return Err(AppendError::Conflict { head });
     }
     Ok(())
+}
+
+/// Whether a batch may be stored at this place: it was written for it, or is the first of a copy.
+pub(crate) fn is_for(expected: Cursor, batch: &Batch) -> bool {
+    expected == Cursor::START || batch.expected() == expected
 }
 
 /// What every engine checks before it reads: `first` is the oldest kept batch's number and the hash it names as its

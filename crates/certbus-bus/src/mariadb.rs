@@ -1,6 +1,7 @@
 //! MariaDB: one table for the batches of all streams. Whoever inserts a number first has it. It wakes nobody, so readers look
 //! again, soon after something came and more rarely when nothing does.
 
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySq
 use sqlx::{Connection, Executor, Row};
 use tokio::time::timeout;
 
-use crate::log::{AppendError, EventLog, LogError, PAGE_BYTES, Page, SnapshotStore, check_read, check_size};
+use crate::health::Health;
+use crate::log::{AppendError, EventLog, LogError, PAGE_BYTES, Page, SnapshotStore, check_read, check_size, is_for};
 use crate::poll::{self, Pace};
 
 /// How long it may take to be connected.
@@ -27,6 +29,12 @@ const TRIES: u32 = 5;
 
 /// The oldest server whose SQL this is.
 const OLDEST: (u32, u32) = (10, 5);
+
+/// A statement that is not answered within this is given up, with its connection.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
+
+/// Rows that are looked at for a page.
+const MOST_ROWS: usize = 1000;
 
 /// The layout of the tables.
 const LAYOUT: i32 = 1;
@@ -56,7 +64,7 @@ const APPEND_FIRST: &str = "INSERT INTO certbus_batch (stream, seq, hash, body) 
     WHERE NOT EXISTS (SELECT 1 FROM certbus_batch WHERE stream = ?)";
 
 /// A database.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MariadbServer {
     pool: MySqlPool,
     place: Arc<str>,
@@ -67,6 +75,13 @@ pub struct MariadbServer {
 pub struct MariadbLog {
     server: MariadbServer,
     stream: Arc<str>,
+}
+
+impl fmt::Debug for MariadbServer {
+    /// Without its pool, whose options have the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MariadbServer").field("place", &self.place).finish_non_exhaustive()
+    }
 }
 
 impl MariadbServer {
@@ -148,6 +163,38 @@ impl MariadbServer {
             .map_err(|e| self.fault(&e))
     }
 
+    /// What it says of itself.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    pub async fn health(&self) -> Result<Health, LogError> {
+        let (version, clock, flush, binlog, sync, packet, read_only): (String, i64, i64, i64, i64, i64, i64) =
+            sqlx::query_as(
+                "SELECT VERSION(), CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED),
+                 CAST(@@innodb_flush_log_at_trx_commit AS SIGNED), CAST(@@log_bin AS SIGNED), CAST(@@sync_binlog AS SIGNED),
+                 CAST(@@max_allowed_packet AS SIGNED), CAST(@@read_only AS SIGNED)",
+            )
+            .fetch_one(&self.pool)
+            .await
+            .map_err(|e| self.fault(&e))?;
+        let mut wrong = Vec::new();
+        if flush != 1 {
+            wrong.push(format!(
+                "innodb_flush_log_at_trx_commit is {flush}: a crash can lose batches that were acknowledged; set it to 1"
+            ));
+        }
+        if binlog != 0 && sync != 1 {
+            wrong.push(format!("sync_binlog is {sync}: a crash can part a replica from its primary; set it to 1"));
+        }
+        if packet < 1024 * 1024 {
+            wrong.push(format!("max_allowed_packet is {packet}: a batch may need more; raise it to 1M"));
+        }
+        if read_only != 0 {
+            wrong.push("it is read-only: name the primary".into());
+        }
+        Ok(Health { version: format!("MariaDB {version}"), clock: Some(clock), wrong, remarks: Vec::new() })
+    }
+
     fn fault(&self, error: &sqlx::Error) -> LogError {
         let cause = match error {
             sqlx::Error::Database(e) => in_words(number_of(error), e.message()),
@@ -216,10 +263,27 @@ impl MariadbLog {
 
     async fn read_once(&self, after: Cursor, limit: usize) -> Result<Page, Failed> {
         let mut connection = self.server.pool.acquire().await?;
-        match self.read_next(&mut connection, after, limit).await? {
-            Some(page) => Ok(page),
-            None => self.read_with_checks(&mut connection, after, limit).await,
+        // The server adds up what a page may have row by row, and does not stop when it is full.
+        let limit = limit.min(MOST_ROWS);
+        let reading = async {
+            match self.read_next(&mut connection, after, limit).await? {
+                Some(page) => Ok(page),
+                None => self.read_with_checks(&mut connection, after, limit).await,
+            }
+        };
+        match timeout(ANSWERED_WITHIN, reading).await {
+            Ok(read) => read,
+            Err(_) => {
+                // Of no use to anybody: its answer may come yet.
+                drop(connection.detach());
+                Err(self.silent().into())
+            }
         }
+    }
+
+    fn silent(&self) -> LogError {
+        let cause = format!("it does not answer within {} s", ANSWERED_WITHIN.as_secs());
+        LogError::Unavailable { place: self.server.place.to_string(), cause }
     }
 
     /// What comes after a place that is there, by one statement. None: the place is not there.
@@ -343,7 +407,7 @@ impl MariadbLog {
     async fn append_now(&self, expected: Cursor, batch: Batch) -> Result<Cursor, AppendError> {
         check_size(&batch)?;
         let unknown = |error: sqlx::Error| AppendError::Unknown { cause: self.fault(&error).to_string() };
-        if expected == batch.expected() {
+        if is_for(expected, &batch) {
             let cursor = batch.cursor();
             for _ in 0..TRIES {
                 let mut connection = self.server.pool.acquire().await.map_err(|e| self.fault(&e))?;
@@ -357,7 +421,12 @@ impl MariadbLog {
                     Cursor::START => put,
                     place => put.bind(number(place.seq)).bind(place.hash.as_bytes().as_slice()),
                 };
-                match put.execute(&mut *connection).await {
+                let put = timeout(ANSWERED_WITHIN, put.execute(&mut *connection)).await;
+                let Ok(put) = put else {
+                    drop(connection.detach());
+                    return Err(AppendError::Unknown { cause: self.silent().to_string() });
+                };
+                match put {
                     Ok(done) if done.rows_affected() == 1 => return Ok(cursor),
                     Ok(_) => break,
                     Err(error) if is_lost(&error) => return Err(unknown(error)),
@@ -441,6 +510,19 @@ impl EventLog for MariadbLog {
                 .await
                 .map(drop)
                 .map_err(|e| self.fault(&e))
+        }
+        .boxed()
+    }
+
+    fn oldest(&self) -> BoxFuture<'_, Result<Option<Batch>, LogError>> {
+        async move {
+            let found: Option<(i64, Vec<u8>)> =
+                sqlx::query_as("SELECT seq, body FROM certbus_batch WHERE stream = ? ORDER BY seq LIMIT 1")
+                    .bind(&*self.stream)
+                    .fetch_optional(&self.server.pool)
+                    .await
+                    .map_err(|e| self.fault(&e))?;
+            found.map(|(seq, body)| self.parse(seq, body)).transpose()
         }
         .boxed()
     }

@@ -121,6 +121,10 @@ impl EventLog for MemoryLog {
         ready(Ok(())).boxed()
     }
 
+    fn oldest(&self) -> BoxFuture<'_, Result<Option<Batch>, LogError>> {
+        ready(Ok(self.lock().batches.first().cloned())).boxed()
+    }
+
     fn place(&self) -> String {
         "memory".into()
     }

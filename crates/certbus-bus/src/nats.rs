@@ -19,8 +19,9 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use tokio::time::{sleep, timeout};
 
+use crate::health::Health;
 use crate::log::{
-    AppendError, EventLog, LogError, PAGE_BYTES, Page, READ_AT_LEAST, SnapshotStore, check_read, check_size,
+    AppendError, EventLog, LogError, PAGE_BYTES, Page, READ_AT_LEAST, SnapshotStore, check_read, check_size, is_for,
 };
 
 /// How long it may take to be connected, and an answer to come.
@@ -172,6 +173,31 @@ impl NatsServer {
         Ok(ours)
     }
 
+    /// What it says of itself.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    pub async fn health(&self) -> Result<Health, LogError> {
+        let info = self.context.client().server_info();
+        let mut remarks = vec![
+            "it acknowledges before data is on disk unless its configuration has `jetstream { sync_interval: always }`, which \
+             cannot be seen from here"
+                .to_owned(),
+        ];
+        for name in self.streams().await? {
+            let id = format!("certbus-{}", name.replace('/', "-"));
+            let found = self.context.get_stream(&id).await.map_err(|e| self.fault(&e.to_string()))?;
+            let replicas = found.cached_info().config.num_replicas;
+            if replicas < 3 {
+                remarks.push(format!(
+                    "{id} has {replicas} replica: with its server it is gone; in a cluster make it three: `nats stream edit {id} \
+                     --replicas 3`"
+                ));
+            }
+        }
+        Ok(Health { version: format!("NATS {}", info.version), clock: None, wrong: Vec::new(), remarks })
+    }
+
     fn fault(&self, cause: &str) -> LogError {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).take();
         let cause = match said {
@@ -273,7 +299,7 @@ impl NatsLog {
         // Between the two ends the numbers grow together: the guess is right unless a tail was cut off once.
         let (mut low, mut high) = ((first_seq, first.number), (head, last.number));
         let mut found = (first.batch.cursor() == after).then_some((first.number, after.hash));
-        while found.is_none() && low.0 < after.seq && after.seq < high.0 {
+        while found.is_none() && low.0 < after.seq && after.seq < high.0 && low.1 + 1 < high.1 {
             let guess = (low.1 + (after.seq - low.0)).clamp(low.1 + 1, high.1);
             let Some(here) = self.at_or_after(guess).await? else { break };
             let place = here.batch.cursor();
@@ -302,10 +328,11 @@ impl NatsLog {
             check_read(&self.place(), after, None, None, 0)?;
             return Ok(Page::default());
         };
-        if last.batch.cursor() == after || limit == 0 {
+        if last.batch.cursor() == after {
             self.learn(after, last.number);
             return Ok(Page::default());
         }
+        let was_known = self.known().is_some_and(|known| known.place == after);
         let at = self.locate(after, &last).await?;
         if at >= last.number {
             let head = last.batch.cursor().seq;
@@ -315,7 +342,7 @@ impl NatsLog {
         // Asked for ahead of time and in order. Those that were deleted are passed over.
         let mut rest = futures::stream::iter(at + 1..last.number)
             .map(|number| stream.get_raw_message(number))
-            .buffered(AT_ONCE.min(limit))
+            .buffered(AT_ONCE.min(limit.max(1)))
             .map(|got| self.found(got))
             .chain(futures::stream::once(std::future::ready(Ok(Some(last)))));
         let (mut page, mut size) = (Page::default(), 0);
@@ -331,6 +358,11 @@ impl NatsLog {
             if size > PAGE_BYTES && !page.batches.is_empty() {
                 break;
             }
+            if page.batches.is_empty() && was_known && message.batch.expected() != after {
+                // It was known once, and was cut off since: it is looked for anew.
+                *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                return EventLog::read(self, after, limit).await;
+            }
             self.learn(message.batch.cursor(), message.number);
             page.batches.push(message.batch);
         }
@@ -339,12 +371,12 @@ impl NatsLog {
 
     async fn append_now(&self, expected: Cursor, batch: Batch) -> Result<Cursor, AppendError> {
         check_size(&batch)?;
-        let known = self.known().filter(|known| known.place == expected);
-        let mut number = match known {
-            Some(known) => known.number,
-            None => self.number_of_head(expected).await?,
+        // Asked each time: of a last message that was cut off since the server keeps the number.
+        let mut number = match self.last().await? {
+            Some(last) if last.batch.cursor() == expected => last.number,
+            _ => self.number_of_head(expected).await?,
         };
-        if expected != batch.expected() {
+        if !is_for(expected, &batch) {
             return Err(AppendError::Conflict { head: self.head().await? });
         }
         for _ in 0..3 {
@@ -366,8 +398,12 @@ impl NatsLog {
                     // The head is another, or it was cut off and written anew.
                     number = self.number_of_head(expected).await?;
                 }
-                PublishErrorKind::StreamNotFound if expected == Cursor::START => self.make().await?,
-                PublishErrorKind::StreamNotFound => return Err(AppendError::Conflict { head: Cursor::START }),
+                // That nobody answered may mean, too, that the stream has no leader at this moment.
+                PublishErrorKind::StreamNotFound => match self.state().await? {
+                    None if expected == Cursor::START => self.make().await?,
+                    None => return Err(AppendError::Conflict { head: Cursor::START }),
+                    Some(_) => return Err(self.fault(&"its stream has no leader at this moment").into()),
+                },
                 PublishErrorKind::MaxPayloadExceeded => {
                     return Err(self.fault(&format!("{error}; raise max_payload to 1MB")).into());
                 }
@@ -568,6 +604,10 @@ impl EventLog for NatsLog {
             Ok(())
         }
         .boxed()
+    }
+
+    fn oldest(&self) -> BoxFuture<'_, Result<Option<Batch>, LogError>> {
+        async move { Ok(self.at_or_after(1).await?.map(|first| first.batch)) }.boxed()
     }
 
     fn place(&self) -> String {

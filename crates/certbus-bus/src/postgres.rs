@@ -1,6 +1,7 @@
 //! PostgreSQL: one table for the batches of all streams. Whoever inserts a number first has it. Readers are woken by LISTEN on
 //! a connection of their own, which must not go through a pooler that shares connections out.
 
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,9 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolO
 use sqlx::{Connection, Row};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::health::Health;
 use crate::log::{
-    AppendError, EventLog, LogError, PAGE_BYTES, Page, READ_AT_LEAST, SnapshotStore, check_read, check_size,
+    AppendError, EventLog, LogError, PAGE_BYTES, Page, READ_AT_LEAST, SnapshotStore, check_read, check_size, is_for,
 };
 
 /// What writers notify. The payload is the stream's name.
@@ -34,6 +36,12 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The oldest server whose SQL this is: `server_version_num`.
 const OLDEST: i32 = 12_00_00;
+
+/// A statement that is not answered within this is given up, with its connection.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
+
+/// Rows that are looked at for a page.
+const MOST_ROWS: usize = 1000;
 
 /// The layout of the tables.
 const LAYOUT: i32 = 1;
@@ -55,13 +63,13 @@ INSERT INTO certbus_layout (version) SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM ce
 const APPEND: &str = "
 WITH won AS (
     INSERT INTO certbus_batch (stream, seq, hash, body) SELECT $1, $2, $3, $4
-    WHERE CASE WHEN $2 = 1 THEN NOT EXISTS (SELECT 1 FROM certbus_batch WHERE stream = $1)
+    WHERE CASE WHEN $6 THEN NOT EXISTS (SELECT 1 FROM certbus_batch WHERE stream = $1)
         ELSE EXISTS (SELECT 1 FROM certbus_batch WHERE stream = $1 AND seq = $2 - 1 AND hash = $5) END
     ON CONFLICT DO NOTHING RETURNING seq
 ) SELECT pg_notify('certbus_log', $1) FROM won";
 
 /// A database.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PostgresServer {
     pool: PgPool,
     /// For connections that are none of the pool's.
@@ -74,6 +82,13 @@ pub struct PostgresServer {
 pub struct PostgresLog {
     server: PostgresServer,
     stream: Arc<str>,
+}
+
+impl fmt::Debug for PostgresServer {
+    /// Without its options, which have the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresServer").field("place", &self.place).finish_non_exhaustive()
+    }
 }
 
 impl PostgresServer {
@@ -150,6 +165,35 @@ impl PostgresServer {
             .map_err(|e| self.fault(&e))
     }
 
+    /// What it says of itself.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    pub async fn health(&self) -> Result<Health, LogError> {
+        let (version, clock, is_replica): (String, i64, bool) = sqlx::query_as(
+            "SELECT current_setting('server_version'), (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+             pg_is_in_recovery()",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(|e| self.fault(&e))?;
+        let settings: Vec<(String, String)> = sqlx::query_as(
+            "SELECT name, setting FROM pg_settings
+             WHERE name IN ('synchronous_commit', 'fsync', 'full_page_writes') AND setting = 'off' ORDER BY name",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|e| self.fault(&e))?;
+        let mut wrong: Vec<String> = settings
+            .into_iter()
+            .map(|(name, _)| format!("{name} is off: a crash can lose batches that were acknowledged; turn it on"))
+            .collect();
+        if is_replica {
+            wrong.push("it is a replica, which takes no writes and may be behind; name the primary".into());
+        }
+        Ok(Health { version: format!("PostgreSQL {version}"), clock: Some(clock), wrong, remarks: Vec::new() })
+    }
+
     fn fault(&self, error: &sqlx::Error) -> LogError {
         let cause = match error {
             sqlx::Error::Database(e) => in_words(&e.code().unwrap_or_default(), e.message()),
@@ -219,10 +263,27 @@ impl PostgresLog {
 
     async fn read_once(&self, after: Cursor, limit: usize) -> Result<Page, Failed> {
         let mut connection = self.server.pool.acquire().await?;
-        match self.read_next(&mut connection, after, limit).await? {
-            Some(page) => Ok(page),
-            None => self.read_with_checks(&mut connection, after, limit).await,
+        // The server adds up what a page may have row by row, and does not stop when it is full.
+        let limit = limit.min(MOST_ROWS);
+        let reading = async {
+            match self.read_next(&mut connection, after, limit).await? {
+                Some(page) => Ok(page),
+                None => self.read_with_checks(&mut connection, after, limit).await,
+            }
+        };
+        match timeout(ANSWERED_WITHIN, reading).await {
+            Ok(read) => read,
+            Err(_) => {
+                // Of no use to anybody: its answer may come yet.
+                drop(connection.detach());
+                Err(self.silent().into())
+            }
         }
+    }
+
+    fn silent(&self) -> LogError {
+        let cause = format!("it does not answer within {} s", ANSWERED_WITHIN.as_secs());
+        LogError::Unavailable { place: self.server.place.to_string(), cause }
     }
 
     /// What comes after a place that is there, by one statement. None: the place is not there.
@@ -339,21 +400,25 @@ impl PostgresLog {
         check_size(&batch)?;
         let unknown = |error: sqlx::Error| AppendError::Unknown { cause: self.fault(&error).to_string() };
         let mut connection = self.server.pool.acquire().await.map_err(|e| self.fault(&e))?;
-        if expected == batch.expected() {
+        if is_for(expected, &batch) {
             let cursor = batch.cursor();
-            let won = sqlx::query(APPEND)
+            let append = sqlx::query(APPEND)
                 .bind(&*self.stream)
                 .bind(number(cursor.seq))
                 .bind(cursor.hash.as_bytes().as_slice())
                 .bind(&**batch.bytes())
                 .bind(expected.hash.as_bytes().as_slice())
-                .fetch_optional(&mut *connection)
-                .await;
-            match won {
-                Ok(Some(_)) => return Ok(cursor),
-                Ok(None) => {}
-                Err(error) if is_lost(&error) => return Err(unknown(error)),
-                Err(error) => return Err(self.fault(&error).into()),
+                .bind(expected == Cursor::START)
+                .fetch_optional(&mut *connection);
+            match timeout(ANSWERED_WITHIN, append).await {
+                Ok(Ok(Some(_))) => return Ok(cursor),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) if is_lost(&error) => return Err(unknown(error)),
+                Ok(Err(error)) => return Err(self.fault(&error).into()),
+                Err(_) => {
+                    drop(connection.detach());
+                    return Err(AppendError::Unknown { cause: self.silent().to_string() });
+                }
             }
         }
         drop(connection);
@@ -472,7 +537,15 @@ impl EventLog for PostgresLog {
                             listener = None;
                             break;
                         }
-                        Ok(Ok(Some(_))) | Err(_) => break,
+                        Ok(Ok(Some(_))) => break,
+                        Err(_) => {
+                            // A connection that something on the way has dropped is silent as well.
+                            let alive = timeout(ECHO, sqlx::query("SELECT 1").execute(&mut *heard)).await;
+                            if !matches!(alive, Ok(Ok(_))) {
+                                listener = None;
+                            }
+                            break;
+                        }
                     }
                 }
             }
@@ -509,6 +582,19 @@ impl EventLog for PostgresLog {
             .await
             .map(drop)
             .map_err(|e| self.fault(&e))
+        }
+        .boxed()
+    }
+
+    fn oldest(&self) -> BoxFuture<'_, Result<Option<Batch>, LogError>> {
+        async move {
+            let found: Option<(i64, Vec<u8>)> =
+                sqlx::query_as("SELECT seq, body FROM certbus_batch WHERE stream = $1 ORDER BY seq LIMIT 1")
+                    .bind(&*self.stream)
+                    .fetch_optional(&self.server.pool)
+                    .await
+                    .map_err(|e| self.fault(&e))?;
+            found.map(|(seq, body)| self.parse(seq, body)).transpose()
         }
         .boxed()
     }

@@ -417,6 +417,19 @@ impl EventLog for SqliteLog {
         .boxed()
     }
 
+    fn oldest(&self) -> BoxFuture<'_, Result<Option<Batch>, LogError>> {
+        async move {
+            let found: Option<(i64, Vec<u8>)> =
+                sqlx::query_as("SELECT seq, body FROM batch WHERE stream = ? ORDER BY seq LIMIT 1")
+                    .bind(&*self.stream)
+                    .fetch_optional(&self.file.pool)
+                    .await
+                    .map_err(|e| self.file.fault(&e))?;
+            found.map(|(seq, body)| self.parse(seq, body)).transpose()
+        }
+        .boxed()
+    }
+
     fn place(&self) -> String {
         format!("{} ({})", self.file.path.display(), self.stream)
     }

@@ -35,14 +35,31 @@ pub async fn append_batch(log: &dyn EventLog, expected: Cursor, batch: Batch) ->
         };
         tokio::time::sleep(std::time::Duration::from_millis(100 << pause)).await;
         // Whoever is at our number has won it. If nobody is, the same batch is sent again: it can be stored only once.
-        outcome = match log.read(expected, 1).await {
-            Ok(page) => match page.batches.first() {
-                Some(stored) if stored.envelope().id == batch.envelope().id => Ok(stored.cursor()),
-                Some(other) => Err(AppendError::Conflict { head: other.cursor() }),
-                None => log.append(expected, batch.clone()).await,
-            },
-            Err(_) => outcome,
-        };
+        if let Some(known) = who_won(log, expected, &batch).await {
+            outcome = known;
+            break;
+        }
+        match log.append(expected, batch.clone()).await {
+            // It may be the first one, which was on its way, that is there by now.
+            Err(AppendError::Conflict { .. }) => {
+                if let Some(known) = who_won(log, expected, &batch).await {
+                    outcome = known;
+                }
+            }
+            // This one was not sent; what became of the first is as unknown as before.
+            Err(AppendError::Log(_)) => {}
+            other => outcome = other,
+        }
     }
     outcome.map(|_| batch)
+}
+
+/// Who has the number of `batch`; None: nobody, as far as is known.
+async fn who_won(log: &dyn EventLog, expected: Cursor, batch: &Batch) -> Option<Result<Cursor, AppendError>> {
+    let page = log.read(expected, 1).await.ok()?;
+    let stored = page.batches.first()?;
+    Some(match stored.envelope().id == batch.envelope().id {
+        true => Ok(stored.cursor()),
+        false => Err(AppendError::Conflict { head: stored.cursor() }),
+    })
 }

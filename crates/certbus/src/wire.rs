@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 #[cfg(feature = "dynamodb")]
 use certbus_bus::dynamodb::DynamodbTable;
+use certbus_bus::health::Health;
 use certbus_bus::http::HttpServer;
 #[cfg(feature = "mariadb")]
 use certbus_bus::mariadb::MariadbServer;
@@ -35,7 +36,7 @@ pub(crate) async fn tenant(settings: &Settings, pins: Vec<Pin>, create: bool) ->
 }
 
 /// What holds the streams.
-enum Engine {
+pub(crate) enum Engine {
     Sqlite(SqliteFile),
     #[cfg(feature = "postgres")]
     Postgres(PostgresServer),
@@ -49,7 +50,8 @@ enum Engine {
 }
 
 impl Engine {
-    async fn open(place: &LogPlace, create: bool) -> Result<Self> {
+    /// Opens it; makes its tables if `create` says so.
+    pub(crate) async fn open(place: &LogPlace, create: bool) -> Result<Self> {
         Ok(match place {
             LogPlace::Sqlite(path) => Self::Sqlite(SqliteFile::open(path, create).await?),
             #[cfg(feature = "postgres")]
@@ -66,7 +68,8 @@ impl Engine {
         })
     }
 
-    fn stream(&self, tenant: &str, kind: &str) -> Stream {
+    /// One of its streams; it need not exist yet.
+    pub(crate) fn stream(&self, tenant: &str, kind: &str) -> Stream {
         fn both(log: impl EventLog + SnapshotStore + 'static) -> Stream {
             let log = Arc::new(log);
             Stream { log: log.clone(), snapshots: log }
@@ -86,7 +89,23 @@ impl Engine {
         }
     }
 
-    async fn streams(&self) -> Result<Vec<String>> {
+    /// What the engine says of itself; None: there is nothing beside this process.
+    pub(crate) async fn health(&self) -> Result<Option<Health>> {
+        Ok(match self {
+            Self::Sqlite(_) | Self::Http(_) => None,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(server) => Some(server.health().await?),
+            #[cfg(feature = "mariadb")]
+            Self::Mariadb(server) => Some(server.health().await?),
+            #[cfg(feature = "dynamodb")]
+            Self::Dynamodb(table) => Some(table.health().await?),
+            #[cfg(feature = "nats")]
+            Self::Nats(server) => Some(server.health().await?),
+        })
+    }
+
+    /// The names of the streams that have a batch: `TENANT/certs`, `TENANT/work`.
+    pub(crate) async fn streams(&self) -> Result<Vec<String>> {
         Ok(match self {
             Self::Sqlite(file) => file.streams().await?,
             #[cfg(feature = "postgres")]

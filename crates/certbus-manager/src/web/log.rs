@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use certbus_bus::http::{BATCHES, STILL_THERE};
 use certbus_bus::{EventLog, LogError, Page};
 use certbus_core::id::{Cursor, Hash};
+use certbus_scan::most_in_flight;
 use futures::StreamExt;
 use serde::Deserialize;
 use tokio::sync::{Semaphore, broadcast};
@@ -28,6 +29,9 @@ use crate::tenant::Stream;
 /// Batches that are read at once.
 const PAGE: usize = 1000;
 
+/// And for each of the many who catch up.
+const AT_ONCE: usize = 32;
+
 /// Batches that wait for one who reads slowly; then he reads them from the log.
 const WAITING: usize = 64;
 
@@ -35,7 +39,7 @@ const WAITING: usize = 64;
 const LET_IN_FOR: Duration = Duration::from_secs(1);
 
 /// File descriptors that are kept for all else.
-const KEPT: u64 = 1024;
+const KEPT: usize = 1024;
 
 pub(super) fn table() -> Vec<Route> {
     vec![
@@ -59,6 +63,8 @@ pub(super) struct Hub {
 enum Said {
     /// Batches in a row, as events.
     Batches { from: Cursor, to: Cursor, text: Bytes },
+    /// The log is watched from this place on: who is elsewhere reads.
+    From(Cursor),
     /// The log cannot be read: whoever waits comes back and is told why.
     Lost,
 }
@@ -73,37 +79,32 @@ impl Hub {
         said.subscribe()
     }
 
-    /// As many as there are file descriptors, but for some that are kept.
+    /// As many as the system lets this process have file descriptors, but for some that are kept.
     fn room(&self) -> &Arc<Semaphore> {
         self.room.get_or_init(|| {
-            let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-            let most = limit.saturating_sub(KEPT).max(limit / 2).min(1 << 20);
-            Arc::new(Semaphore::new(usize::try_from(most).unwrap_or_default()))
+            let most = most_in_flight();
+            Arc::new(Semaphore::new(most.saturating_sub(KEPT).max(most / 2)))
         })
     }
 }
 
 /// Watches the log from where it is now, for as long as there is a server.
 async fn tell(log: Arc<dyn EventLog>, said: broadcast::Sender<Said>) {
-    let mut from = head(&*log).await;
-    let mut watch = log.watch(from);
+    let mut watch = log.watch(begin(&*log, &said).await);
     while let Some(page) = watch.next().await {
         let told = match page {
             Ok(page) => match (page.batches.first().map(|batch| batch.expected()), page.batches.last()) {
-                (Some(first), Some(last)) => {
-                    from = last.cursor();
-                    Said::Batches { from: first, to: from, text: as_events(&page) }
-                }
+                (Some(first), Some(last)) => Said::Batches { from: first, to: last.cursor(), text: as_events(&page) },
                 _ => continue,
             },
             Err(error) => {
                 tracing::warn!("the log that is served: {error}");
+                let _ = said.send(Said::Lost);
                 if !matches!(error, LogError::Unavailable { .. }) {
                     // It was trimmed or put back under the one who watches.
-                    from = head(&*log).await;
-                    watch = log.watch(from);
+                    watch = log.watch(begin(&*log, &said).await);
                 }
-                Said::Lost
+                continue;
             }
         };
         // Nobody waits: nobody is told.
@@ -111,18 +112,29 @@ async fn tell(log: Arc<dyn EventLog>, said: broadcast::Sender<Said>) {
     }
 }
 
+/// Where the log ends, told to all who were there before that was known.
+async fn begin(log: &dyn EventLog, said: &broadcast::Sender<Said>) -> Cursor {
+    let from = head(log).await;
+    let _ = said.send(Said::From(from));
+    from
+}
+
 /// Where the log ends; it is waited for until it can be read.
 async fn head(log: &dyn EventLog) -> Cursor {
-    let mut place = Cursor::START;
+    let mut place = None;
     loop {
-        match log.read(place, PAGE).await {
-            Ok(page) => match page.batches.last() {
-                Some(last) => place = last.cursor(),
-                None => return place,
-            },
-            // What is kept begins later; the batch before the first names itself only by that first.
-            Err(LogError::Trimmed { .. }) => return Cursor::START,
-            Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+        let next = match place {
+            None => log.oldest().await.map(|oldest| oldest.map(|batch| batch.cursor())),
+            Some(place) => log.read(place, PAGE).await.map(|page| page.batches.last().map(|batch| batch.cursor())),
+        };
+        match next {
+            Ok(Some(further)) => place = Some(further),
+            Ok(None) => return place.unwrap_or(Cursor::START),
+            Err(error) => {
+                tracing::warn!("the log that is served: {error}");
+                place = None;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
         }
     }
 }
@@ -216,7 +228,7 @@ async fn events(
     let log = stream(&face)?.log.clone();
     // Listened before it is read: nothing comes between the two unheard.
     let mut said = face.hub().listen(&log);
-    let mut page = log.read(after, PAGE).await.map_err(fault)?;
+    let mut page = log.read(after, AT_ONCE).await.map_err(fault)?;
     let full = || Fault {
         retry_after: Some(30),
         ..Fault::new(
@@ -226,17 +238,22 @@ async fn events(
         )
     };
     let room = face.hub().room().clone().try_acquire_owned().map_err(|_| full())?;
-    // Who is known and waits does not take a place of those who are not.
-    seat.leave();
     let whole = async_stream::stream! {
         let _room = room;
+        // Who is known and waits does not take a place of those who are not.
+        seat.leave();
         // That it is heard.
         yield Bytes::from_static(b": here\n\n");
         loop {
             while let Some(last) = page.batches.last() {
                 after = last.cursor();
-                yield as_events(&page);
-                page = match log.read(after, PAGE).await {
+                let text = as_events(&page);
+                drop(std::mem::take(&mut page));
+                yield text;
+                if !is_let_in(&face, peer.ip(), &headers).await {
+                    return;
+                }
+                page = match log.read(after, AT_ONCE).await {
                     Ok(page) => page,
                     Err(_) => return,
                 };
@@ -257,11 +274,12 @@ async fn events(
                         yield text;
                     }
                     Some(Ok(Said::Batches { to, .. })) if to.seq <= after.seq => {}
-                    Some(Ok(Said::Batches { .. }) | Err(broadcast::error::RecvError::Lagged(_))) => break,
+                    Some(Ok(Said::From(from))) if from == after => {}
+                    Some(Ok(Said::Batches { .. } | Said::From(_)) | Err(broadcast::error::RecvError::Lagged(_))) => break,
                     Some(Ok(Said::Lost) | Err(broadcast::error::RecvError::Closed)) => return,
                 }
             }
-            page = match log.read(after, PAGE).await {
+            page = match log.read(after, AT_ONCE).await {
                 Ok(page) => page,
                 Err(_) => return,
             };
@@ -269,6 +287,8 @@ async fn events(
     };
     let head = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        // Nothing comes after it, and who asks for its head alone keeps no place.
+        (header::CONNECTION, HeaderValue::from_static("close")),
         // For proxies that would wait for more.
         (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];

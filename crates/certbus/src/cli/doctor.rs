@@ -1,10 +1,11 @@
 //! `certbus doctor`: looks at everything this machine's CertBus stands on, and says what to do about what is wrong.
 
 use std::os::unix::fs::PermissionsExt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use certbus_core::id::StreamKind;
+use certbus_bus::EventLog;
+use certbus_core::id::{Cursor, StreamKind};
 use certbus_core::identity::Role;
 use certbus_core::key::SigningKey;
 use certbus_manager::clock;
@@ -12,7 +13,7 @@ use certbus_manager::clock;
 use super::exit::Found;
 use super::output;
 use crate::settings::Settings;
-use crate::wire;
+use crate::wire::{self, Engine};
 
 /// A check that finds something exits with 10.
 pub(crate) async fn run(settings: &Settings) -> Result<()> {
@@ -20,6 +21,24 @@ pub(crate) async fn run(settings: &Settings) -> Result<()> {
         0 => Ok(()),
         count => bail!(Found::new(format!("{count} to mend"))),
     }
+}
+
+/// How often an engine is asked, to tell how long it takes.
+const ASKED: usize = 5;
+
+/// Clocks that differ by more are told.
+const APART: u64 = 5_000;
+
+/// How long an engine takes to say that nothing came, in the middle of some times.
+async fn read_takes(log: &dyn EventLog, head: Cursor) -> Result<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..ASKED {
+        let began = Instant::now();
+        log.read(head, 1).await?;
+        times.push(began.elapsed());
+    }
+    times.sort();
+    Ok(times.get(ASKED / 2).copied().unwrap_or_default())
 }
 
 /// Prints what it finds; returns how much of it is wrong.
@@ -78,6 +97,16 @@ pub(crate) async fn look(settings: &Settings) -> Result<u32> {
             output::done(format!("log {place}: {} batches, all hold", chain.cursor().seq));
         }
         output::done(format!("read both streams in {} ms", took.as_millis()));
+        if let Some(health) = Engine::open(&settings.log()?, false).await?.health().await? {
+            let took = read_takes(&*manager.tenant().certs.log, view.certs.cursor()).await?;
+            output::done(format!("{}: a read takes {:.1} ms", health.version, took.as_secs_f64() * 1e3));
+            let apart = health.clock.map_or(0, |clock| clock.abs_diff(clock::now().millis()));
+            if apart > APART {
+                problem(format!("its clock and this one are {} s apart: set them by NTP", apart / 1000));
+            }
+            health.wrong.into_iter().for_each(&mut problem);
+            health.remarks.iter().for_each(output::warning);
+        }
         let ahead = view.certs.last_time().max(view.works.last_time()).since(clock::now());
         if ahead.as_secs() > 60 {
             problem(format!(

@@ -1,4 +1,7 @@
-//! The log itself: walk its signatures and hashes, cut off what does not hold, write snapshots.
+//! The log itself: look at it, walk its signatures and hashes, cut off what does not hold, write snapshots, trim, copy.
+
+mod copy;
+mod look;
 
 use std::path::PathBuf;
 
@@ -10,6 +13,7 @@ use certbus_core::chain::{Chain, ChainError};
 use certbus_core::event::Event;
 use certbus_core::id::StreamKind;
 use certbus_core::identity::Role;
+use certbus_core::time::Span;
 use certbus_manager::{Stream, Tenant};
 use clap::Subcommand;
 
@@ -27,6 +31,57 @@ pub(crate) enum StreamCommand {
         cut: bool,
         /// Cut without asking
         #[arg(long, requires = "cut")]
+        yes: bool,
+    },
+    /// List the streams of every tenant: from where to where they go, and their snapshots.
+    Ls {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one batch: who wrote it, when, from where, and its events. What is sealed stays sealed.
+    Show {
+        /// Its number
+        #[arg(value_name = "NUMBER")]
+        seq: u64,
+        /// Of the managers' stream, `work`
+        #[arg(long)]
+        work: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the newest batches.
+    Tail {
+        /// So many
+        #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
+        lines: usize,
+        /// And those that come
+        #[arg(short, long)]
+        follow: bool,
+        /// Of the managers' stream, `work`
+        #[arg(long)]
+        work: bool,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Copy every stream to another engine, with its numbers and hashes.
+    Copy {
+        /// The log's URL as in certbus.toml, or @FILE that has it
+        #[arg(value_name = "FROM")]
+        from: String,
+        /// The URL of an empty log, or of a copy to go on with; or @FILE that has it
+        #[arg(value_name = "TO")]
+        to: String,
+    },
+    /// Forget old batches that a snapshot stands for.
+    Trim {
+        /// Keep those that are younger than this (30d, 12h)
+        #[arg(long, default_value = "30d", value_name = "TIME")]
+        keep: Span,
+        /// Do not ask
+        #[arg(long)]
         yes: bool,
     },
     /// Write a snapshot of each stream, for whoever starts next.
@@ -50,6 +105,11 @@ impl StreamCommand {
                 output::done("wrote a snapshot of certs and of work");
                 Ok(())
             }
+            Self::Ls { json } => look::list(settings, json).await,
+            Self::Show { seq, work, json } => look::show(settings, kind(work), seq, json).await,
+            Self::Tail { lines, follow, work, json } => look::tail(settings, kind(work), lines, follow, json).await,
+            Self::Copy { from, to } => copy::copy(settings, &from, &to).await,
+            Self::Trim { keep, yes } => copy::trim(settings, keep.duration(), yes).await,
             Self::Restored { owner, yes } => restored(settings, owner, yes).await,
             Self::Verify { cut, yes } => {
                 let mut bad = Vec::new();
@@ -70,6 +130,10 @@ impl StreamCommand {
             }
         }
     }
+}
+
+fn kind(work: bool) -> StreamKind {
+    if work { StreamKind::Work } else { StreamKind::Certs }
 }
 
 async fn restored(settings: &Settings, owner: Option<PathBuf>, yes: bool) -> Result<()> {

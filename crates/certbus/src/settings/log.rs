@@ -53,29 +53,37 @@ impl LogSection {
             return Ok(LogPlace::Sqlite(data.join("log.db")));
         };
         let token = secret("token", self.token.as_ref(), self.token_file.as_deref())?;
-        let scheme = url.split(':').next().unwrap_or_default().to_owned();
+        LogPlace::parse(&url, token, data).map_err(|what| format!("url {what}"))
+    }
+}
+
+impl LogPlace {
+    /// What a URL says; a path is under `data`. The error goes on after what it is of, and does not quote it: there may be a
+    /// password in it.
+    pub(crate) fn parse(url: &str, token: Option<Zeroizing<String>>, data: &Path) -> Result<Self, String> {
+        let scheme = url.split(':').next().unwrap_or_default();
         if token.is_some() && !scheme.starts_with("http") {
-            return Err("token is for the URL of a CertBus server alone".into());
+            return Err("is none of a CertBus server, for which alone token is".into());
         }
-        Ok(match scheme.as_str() {
+        let owned = || Zeroizing::new(url.to_owned());
+        Ok(match scheme {
             "sqlite" => {
                 let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or_default();
                 if path.is_empty() {
-                    return Err("url names no file; write sqlite:/path/to/log.db".into());
+                    return Err("names no file; write sqlite:/path/to/log.db".into());
                 }
-                LogPlace::Sqlite(if Path::new(path).is_absolute() { path.into() } else { data.join(path) })
+                Self::Sqlite(if Path::new(path).is_absolute() { path.into() } else { data.join(path) })
             }
-            "postgres" | "postgresql" => LogPlace::Postgres(url),
-            "mariadb" | "mysql" => LogPlace::Mariadb(url),
-            "dynamodb" => LogPlace::Dynamodb(url),
-            "nats" | "tls" => LogPlace::Nats(url),
+            "postgres" | "postgresql" => Self::Postgres(owned()),
+            "mariadb" | "mysql" => Self::Mariadb(owned()),
+            "dynamodb" => Self::Dynamodb(owned()),
+            "nats" | "tls" => Self::Nats(owned()),
             "http" | "https" => {
-                let wants = "url is of a CertBus server, which wants a token: put it into a file of your own and name that with \
+                let wants = "is of a CertBus server, which wants a token: put it into a file of your own and name that with \
                              token_file; `certbus token new NAME --scope certs` there makes one";
-                LogPlace::Http { url, token: token.ok_or(wants)? }
+                Self::Http { url: owned(), token: token.ok_or(wants)? }
             }
-            // Not quoted: there may be a password in it.
-            _ => return Err(format!("url is none of {URLS}")),
+            _ => return Err(format!("is none of {URLS}")),
         })
     }
 }

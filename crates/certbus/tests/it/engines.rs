@@ -1,10 +1,20 @@
 //! The log on the engines that users already run: the whole program on each, and a load balancer that has nothing but a token.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use certbus_bus::EventLog;
+use certbus_bus::dynamodb::DynamodbTable;
+use certbus_bus::mariadb::MariadbServer;
+use certbus_bus::nats::NatsServer;
+use certbus_bus::postgres::PostgresServer;
+use certbus_core::id::Cursor;
+
 use crate::alerts::patiently;
+use crate::pebble::{fresh, service, turn};
 use crate::shop::{Running, Shop, eventually, openssl};
 use crate::web::served;
 
@@ -12,10 +22,6 @@ use crate::web::served;
 struct Place {
     url: String,
     _server: Option<Running>,
-}
-
-fn from_environment(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run under ci/services.py"))
 }
 
 fn a_name() -> String {
@@ -64,18 +70,15 @@ fn database(base: &str) -> Place {
 }
 
 fn postgresql() -> Place {
-    database(&from_environment("CERTBUS_TEST_POSTGRES"))
+    database(&service("CERTBUS_TEST_POSTGRES"))
 }
 
 fn mariadb() -> Place {
-    database(&from_environment("CERTBUS_TEST_MARIADB"))
+    database(&service("CERTBUS_TEST_MARIADB"))
 }
 
 fn dynamodb() -> Place {
-    Place {
-        url: from_environment("CERTBUS_TEST_DYNAMODB").replace("//certbus?", &format!("//{}?", a_name())),
-        _server: None,
-    }
+    Place { url: service("CERTBUS_TEST_DYNAMODB").replace("//certbus?", &format!("//{}?", a_name())), _server: None }
 }
 
 fn nats() -> Place {
@@ -124,6 +127,8 @@ fn a_whole_life_on(place: &Place) {
     eventually("the second is served", || seen().ok().filter(|now| *now != first && *now == shop.only().1));
     let verified = shop.ok(&["stream", "verify"]).out;
     assert_eq!(verified.matches("✓").count(), 2, "{verified}");
+    let doctor = shop.run(&["doctor"]).out;
+    assert!(doctor.contains(": a read takes ") && !doctor.contains("apart"), "{doctor}");
     shop.ok(&["stream", "snapshot"]);
     let late = shop.load_balancer(&settings);
     let (_late, port) = late.serve(&[]);
@@ -132,6 +137,99 @@ fn a_whole_life_on(place: &Place) {
     });
     shop.ok(&["cert", "rm", &id, "--yes"]);
     eventually("it is served no longer", || seen().err());
+}
+
+/// What is on the certs stream of the default tenant: who obtained how many certificates.
+fn obtained(url: &str) -> BTreeMap<String, usize> {
+    let read = async {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let log: Arc<dyn EventLog> = match url.split(':').next().unwrap() {
+            "postgres" => Arc::new(PostgresServer::open(url, false).await.unwrap().stream("default/certs")),
+            "mariadb" => Arc::new(MariadbServer::open(url, false).await.unwrap().stream("default/certs")),
+            "dynamodb" => Arc::new(DynamodbTable::open(url, false).await.unwrap().stream("default/certs")),
+            _ => Arc::new(NatsServer::open(url).await.unwrap().stream("default/certs")),
+        };
+        let (mut place, mut counts) = (Cursor::START, BTreeMap::new());
+        loop {
+            let page = log.read(place, 1000).await.unwrap();
+            let Some(last) = page.batches.last() else { return counts };
+            place = last.cursor();
+            for batch in &page.batches {
+                let events = batch.events().unwrap();
+                let count = events.iter().filter(|event| event.kind() == "CertificateObtained").count();
+                if count > 0 {
+                    *counts.entry(batch.envelope().actor.clone()).or_default() += count;
+                }
+            }
+        }
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(read)
+}
+
+/// Two servers and two crons, each with an identity of its own, and 200 certificates that are due at one moment.
+fn four_managers_on(place: &Place) {
+    const COUNT: usize = 200;
+    let _turn = turn();
+    let webroot = tempfile::tempdir().unwrap();
+    let port = service("CERTBUS_TEST_HTTP01_PORT");
+    let mut answers = Command::new("python3");
+    answers.args(["-m", "http.server", &port, "--bind", "127.0.0.1", "--directory"]).arg(webroot.path());
+    let _answers = Running::new(answers.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let shop = Shop::empty();
+    let settings = format!("[log]\nurl = \"{}\"\n[http01]\nwebroot = \"{}\"\n", place.url, webroot.path().display());
+    std::fs::write(shop.path("certbus.toml"), &settings).unwrap();
+    let (directory, root) = (service("CERTBUS_TEST_PEBBLE"), service("CERTBUS_TEST_PEBBLE_ROOT"));
+    shop.ok(&["init", "--ca", &directory, "--ca-roots", &root, "--email", "ops@shop.test", "--agree-tos"]);
+    for name in ["second", "third", "fourth"] {
+        shop.ok(&["manager", "add", name]);
+        let settings =
+            format!("{settings}[identity]\nmanager = \"{name}.key\"\n[inventory]\nurl = \"sqlite:{name}.db\"\n");
+        std::fs::write(shop.path(&format!("{name}.toml")), settings).unwrap();
+    }
+    shop.ok(&["recipient", "add", "edge"]);
+    let base = fresh("http.test");
+    let names: Vec<String> = (0..COUNT).map(|n| format!("n{n}.{base}")).collect();
+    std::fs::write(shop.path("names"), names.join("\n")).unwrap();
+    shop.ok(&["cert", "mk", "--each", shop.path("names").to_str().unwrap()]);
+    assert_eq!(obtained(&place.url).values().sum::<usize>(), COUNT);
+    shop.ok(&["recipient", "rm", "edge", "--compromised"]);
+    let start = |settings: &str, args: &[&str]| {
+        let mut command = shop.command(args);
+        command.env("CERTBUS_CONFIG", shop.path(settings)).stdout(Stdio::null()).stderr(Stdio::null());
+        Running::new(command.spawn().unwrap())
+    };
+    let _servers = ["certbus.toml", "second.toml"].map(|settings| start(settings, &["serve"]));
+    let _crons = ["third.toml", "fourth.toml"].map(|settings| start(settings, &["cert", "renew", "--due"]));
+    patiently("all are renewed", || Some(()).filter(|()| obtained(&place.url).values().sum::<usize>() >= 2 * COUNT));
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let by = obtained(&place.url);
+    assert_eq!(by.values().sum::<usize>(), 2 * COUNT, "each once: {by:?}");
+    println!("{COUNT} due, four managers: {by:?}");
+    shop.ok(&["stream", "verify"]);
+}
+
+#[test]
+#[ignore = "minutes: `ci/bench managers`"]
+fn of_four_managers_each_due_certificate_is_renewed_by_one_at_pebble_on_postgresql() {
+    four_managers_on(&postgresql());
+}
+
+#[test]
+#[ignore = "minutes: `ci/bench managers`"]
+fn of_four_managers_each_due_certificate_is_renewed_by_one_at_pebble_on_mariadb() {
+    four_managers_on(&mariadb());
+}
+
+#[test]
+#[ignore = "minutes: `ci/bench managers`"]
+fn of_four_managers_each_due_certificate_is_renewed_by_one_at_pebble_on_dynamodb() {
+    four_managers_on(&dynamodb());
+}
+
+#[test]
+#[ignore = "minutes: `ci/bench managers`"]
+fn of_four_managers_each_due_certificate_is_renewed_by_one_at_pebble_on_nats() {
+    four_managers_on(&nats());
 }
 
 #[test]
@@ -218,7 +316,7 @@ fn a_load_balancer_with_nothing_but_a_token_serves_what_is_issued_until_its_toke
     configure(format!("[log]\nurl = \"{url}\"\n"));
     balancer.fails(&["example-server"], 2, &["wants a token", "--scope certs"]);
     configure(settings("ftp://certbus.example", file.to_str().unwrap()));
-    balancer.fails(&["example-server"], 2, &["log.token is for the URL of a CertBus server"]);
+    balancer.fails(&["example-server"], 2, &["log.url is none of a CertBus server"]);
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     configure(settings(&url, file.to_str().unwrap()));
     balancer.fails(&["example-server"], 2, &["chmod 600"]);
@@ -249,7 +347,7 @@ fn what_is_wrong_with_postgresql_is_named_with_what_to_do() {
             "CREATE ROLE {reader} LOGIN PASSWORD 's3cret'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}"
         ),
     );
-    let empty = database(&from_environment("CERTBUS_TEST_POSTGRES"));
+    let empty = database(&service("CERTBUS_TEST_POSTGRES"));
     told(&shop, "postgres://certbus:s3cret@127.0.0.1:9/x", &["PostgreSQL 127.0.0.1:9/x", "no connection", "refused"]);
     let stranger = format!("postgres://nobody:s3cret@{host}/{name}");
     told(&shop, &stranger, &[&format!("PostgreSQL 127.0.0.1:{port}"), "nobody", "look at user and password"]);
@@ -277,7 +375,7 @@ fn what_is_wrong_with_mariadb_is_named_with_what_to_do() {
             "CREATE USER {reader}@'127.0.0.1' IDENTIFIED BY 's3cret'; GRANT SELECT ON {name}.* TO {reader}@'127.0.0.1'"
         ),
     );
-    let empty = database(&from_environment("CERTBUS_TEST_MARIADB"));
+    let empty = database(&service("CERTBUS_TEST_MARIADB"));
     told(&shop, "mariadb://certbus:s3cret@127.0.0.1:9/x", &["MariaDB 127.0.0.1:9/x", "no connection", "refused"]);
     told(&shop, &format!("mariadb://certbus:s3cret@{host}/{name}"), &["Access denied", "look at user and password"]);
     told(&shop, &format!("mariadb://certbus:certbus@{host}/nowhere"), &["nowhere", "CREATE DATABASE"]);
@@ -380,4 +478,52 @@ fn pgbouncer_that_shares_connections_out_is_named_and_one_that_does_not_is_no_hi
         eventually("the second is served, too", || seen().ok().filter(|now| *now != first));
         assert!(!said().contains("pgbouncer"), "{}", said());
     }
+}
+
+#[test]
+fn a_log_moves_through_every_engine_and_back_with_its_numbers_and_hashes_on_postgresql_mariadb_dynamodb_and_nats() {
+    let shop = Shop::internal();
+    shop.ok(&["cert", "mk", "a.shop.example"]);
+    for _ in 0..3 {
+        shop.ok(&["cert", "renew", &shop.only().0]);
+    }
+    shop.ok(&["stream", "snapshot"]);
+    shop.ok(&["cert", "renew", &shop.only().0]);
+    // Trimmed, so that the copies begin in the middle.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    shop.ok(&["stream", "trim", "--keep", "1s", "--yes"]);
+    let cursors = |tail: String| -> Vec<serde_json::Value> {
+        tail.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["cursor"].clone()).collect()
+    };
+    let tails = |shop: &Shop| {
+        [&["stream", "tail", "-n", "100", "--json"][..], &["stream", "tail", "-n", "100", "--json", "--work"]]
+            .map(|args| cursors(shop.ok(args).out))
+    };
+    let original = tails(&shop);
+    assert!(original[0].first().unwrap()["seq"].as_u64().unwrap() > 1, "trimmed: {original:?}");
+    let listed = shop.ok(&["stream", "ls"]).out;
+    assert!(listed.contains("default/certs") && listed.contains("default/work"), "{listed}");
+    let shown = shop.ok(&["stream", "show", &original[0].last().unwrap()["seq"].to_string()]).out;
+    assert!(shown.contains("holds") && shown.contains("CertificateObtained"), "{shown}");
+    shop.fails(&["stream", "show", "9999"], 3, &["has no batch 9999"]);
+    let places = [postgresql(), mariadb(), dynamodb(), nats()];
+    let mut from = format!("sqlite:{}", shop.data().join("log.db").display());
+    let back = format!("sqlite:{}", shop.path("back/log.db").display());
+    for url in places.iter().map(|place| place.url.clone()).chain([back.clone()]) {
+        let said = shop.ok(&["stream", "copy", &from, &url]).out;
+        assert!(said.contains("default/certs") && said.contains("both end at batch"), "{said}");
+        let again = shop.ok(&["stream", "copy", &from, &url]).out;
+        assert_eq!(again.matches(": 0 batches copied").count(), 2, "{again}");
+        from = url;
+    }
+    std::fs::write(shop.path("certbus.toml"), format!("[log]\nurl = \"{back}\"\n")).unwrap();
+    assert_eq!(tails(&shop), original);
+    shop.ok(&["stream", "verify"]);
+    shop.ok(&["cert", "renew", &shop.only().0]);
+    assert_eq!(tails(&shop)[0].len(), original[0].len() + 1);
+    // Another log is not copied over this one.
+    let other = Shop::internal();
+    let theirs = format!("sqlite:{}", other.data().join("log.db").display());
+    shop.fails(&["stream", "copy", &theirs, &back], 1, &["another log"]);
+    shop.fails(&["stream", "copy", "https://certbus.example", &back], 2, &["wants a token"]);
 }

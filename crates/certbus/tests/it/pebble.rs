@@ -13,9 +13,14 @@ pub(crate) fn service(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run through ci/services.py -- cargo test"))
 }
 
+/// To be asked by HTTP-01: one test at a time has the port.
+pub(crate) fn turn() -> std::sync::MutexGuard<'static, ()> {
+    HTTP01.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// A shop with an account at one of the Pebbles, and its turn to be asked by HTTP-01.
 pub(crate) fn shop_for(instance: &str) -> (Shop, std::sync::MutexGuard<'static, ()>) {
-    let turn = HTTP01.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let turn = turn();
     let port = match instance {
         "PEBBLE" => "CERTBUS_TEST_HTTP01_PORT",
         "PEBBLE_HALF" => "CERTBUS_TEST_HALF_HTTP01_PORT",
