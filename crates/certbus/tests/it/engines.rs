@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use certbus_bus::EventLog;
 use certbus_bus::dynamodb::DynamodbTable;
@@ -195,13 +196,26 @@ fn four_managers_on(place: &Place) {
     shop.ok(&["recipient", "rm", "edge", "--compromised"]);
     let start = |settings: &str, args: &[&str]| {
         let mut command = shop.command(args);
-        command.env("CERTBUS_CONFIG", shop.path(settings)).stdout(Stdio::null()).stderr(Stdio::null());
+        let log = std::fs::File::create(shop.path(&format!("{settings}.log"))).unwrap();
+        let also = log.try_clone().unwrap();
+        command.env("CERTBUS_CONFIG", shop.path(settings)).stdout(log).stderr(also);
         Running::new(command.spawn().unwrap())
     };
     let _servers = ["certbus.toml", "second.toml"].map(|settings| start(settings, &["serve"]));
     let _crons = ["third.toml", "fourth.toml"].map(|settings| start(settings, &["cert", "renew", "--due"]));
-    patiently("all are renewed", || Some(()).filter(|()| obtained(&place.url).values().sum::<usize>() >= 2 * COUNT));
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    let until = Instant::now() + Duration::from_secs(180);
+    while obtained(&place.url).values().sum::<usize>() < 2 * COUNT {
+        if Instant::now() > until {
+            for settings in ["certbus", "second", "third", "fourth"] {
+                let said = std::fs::read_to_string(shop.path(&format!("{settings}.toml.log"))).unwrap();
+                let last: Vec<&str> = said.lines().rev().take(30).collect();
+                eprintln!("{settings}, the last first:\n{}", last.join("\n"));
+            }
+            panic!("not all are renewed within 180 s: {:?}", obtained(&place.url));
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    std::thread::sleep(Duration::from_secs(3));
     let by = obtained(&place.url);
     assert_eq!(by.values().sum::<usize>(), 2 * COUNT, "each once: {by:?}");
     println!("{COUNT} due, four managers: {by:?}");
@@ -300,14 +314,14 @@ fn a_load_balancer_with_nothing_but_a_token_serves_what_is_issued_until_its_toke
 
     // A stream that is open ends with its token; what was adopted is served on.
     let watched = bearer.lines("/api/log/v1/certs/events");
-    assert!(watched.recv_timeout(std::time::Duration::from_secs(20)).is_ok(), "it says something at once");
+    assert!(watched.recv_timeout(Duration::from_secs(20)).is_ok(), "it says something at once");
     shop.ok(&["token", "rm", "lb"]);
     patiently("the stream ends", || match watched.try_recv() {
         Err(std::sync::mpsc::TryRecvError::Disconnected) => Some(()),
         _ => None,
     });
     shop.ok(&["cert", "renew", &id]);
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(3));
     assert_eq!(seen(), Ok(second));
     let told = balancer.run(&["example-server", "--listen", "127.0.0.1:0", "--state", "/proc/none"]);
     assert_ne!(told.code, 0);
@@ -490,7 +504,7 @@ fn a_log_moves_through_every_engine_and_back_with_its_numbers_and_hashes_on_post
     shop.ok(&["stream", "snapshot"]);
     shop.ok(&["cert", "renew", &shop.only().0]);
     // Trimmed, so that the copies begin in the middle.
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(2));
     shop.ok(&["stream", "trim", "--keep", "1s", "--yes"]);
     let cursors = |tail: String| -> Vec<serde_json::Value> {
         tail.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["cursor"].clone()).collect()
