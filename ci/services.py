@@ -549,13 +549,6 @@ def pebble_version(program: str) -> str:
     beside = Path(program + ".version")
     if beside.exists():
         return beside.read_text().strip()
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-    if go:
-        said = subprocess.run([go, "version", "-m", program], capture_output=True, text=True).stdout
-        for line in said.splitlines():
-            words = line.split()
-            if words[:1] == ["mod"] and len(words) > 2:
-                return words[2]
     return version([program, "-version"], -1)
 
 

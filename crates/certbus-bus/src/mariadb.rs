@@ -10,13 +10,14 @@ use certbus_core::batch::Batch;
 use certbus_core::id::{Cursor, Hash};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::BoxStream;
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlPoolOptions, MySqlRow};
-use sqlx::{Connection, Executor, Row};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
+use sqlx::{Connection, Executor};
 use tokio::time::timeout;
 
 use crate::health::Health;
 use crate::log::{AppendError, EventLog, LogError, PAGE_BYTES, Page, SnapshotStore, check_read, check_size, is_for};
 use crate::poll::{self, Pace};
+use crate::sql::{self, Failed, number, to_hash};
 
 /// How long it may take to be connected.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
@@ -298,7 +299,7 @@ impl MariadbLog {
         }
         // The place itself comes first, without its body.
         let at = number(after.seq);
-        let rows = sqlx::query(
+        let rows: Vec<(i64, Option<Vec<u8>>, Vec<u8>)> = sqlx::query_as(
             "SELECT seq, CASE seq WHEN ? THEN hash END AS hash, CASE seq WHEN ? THEN '' ELSE body END AS body FROM (
                  SELECT seq, hash, body, sum(CASE seq WHEN ? THEN 0 ELSE length(body) END) OVER (ORDER BY seq) AS size
                  FROM (SELECT seq, hash, body FROM certbus_batch WHERE stream = ? AND seq >= ? ORDER BY seq LIMIT ?) AS few
@@ -314,12 +315,12 @@ impl MariadbLog {
         .bind(at)
         .fetch_all(&mut *connection)
         .await?;
-        let Some((first, rest)) = rows.split_first() else { return Ok(None) };
-        let hash: Option<Vec<u8>> = first.try_get("hash")?;
+        let mut rows = rows.into_iter();
+        let Some((_, hash, _)) = rows.next() else { return Ok(None) };
         if hash.as_deref().and_then(to_hash) != Some(after.hash) {
             return Ok(None);
         }
-        self.page(rest).map(Some)
+        Ok(Some(sql::page(|| self.place(), rows.map(|(seq, _, body)| (seq, body)))?))
     }
 
     async fn read_with_checks(
@@ -350,14 +351,13 @@ impl MariadbLog {
                     .bind(first)
                     .fetch_one(&mut *read)
                     .await?;
-                let previous = self.parse(first, body).map_or(Hash::ZERO, |batch| batch.envelope().previous);
-                Some((first.unsigned_abs(), previous))
+                Some(sql::oldest(first, body))
             }
             _ => None,
         };
         let head = head.map_or(0, i64::unsigned_abs);
         check_read(&self.place(), after, first, found.as_deref().and_then(to_hash), head)?;
-        let rows = sqlx::query(
+        let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
             "SELECT seq, body FROM (
                  SELECT seq, body, sum(length(body)) OVER (ORDER BY seq) AS size
                  FROM (SELECT seq, body FROM certbus_batch WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?) AS few
@@ -371,25 +371,7 @@ impl MariadbLog {
         .fetch_all(&mut *read)
         .await?;
         read.commit().await?;
-        self.page(&rows)
-    }
-
-    /// Batches as long as they parse.
-    fn page(&self, rows: &[MySqlRow]) -> Result<Page, Failed> {
-        let mut page = Page::default();
-        for row in rows {
-            match self.parse(row.try_get("seq")?, row.try_get("body")?) {
-                Ok(batch) => page.batches.push(batch),
-                Err(error) if page.batches.is_empty() => return Err(error.into()),
-                Err(_) => break,
-            }
-        }
-        Ok(page)
-    }
-
-    fn parse(&self, seq: i64, body: Vec<u8>) -> Result<Batch, LogError> {
-        let seq = seq.unsigned_abs();
-        Batch::parse(body).map_err(|source| LogError::Corrupt { place: self.place(), seq, source })
+        Ok(sql::page(|| self.place(), rows)?)
     }
 
     async fn head(&self) -> Result<Cursor, sqlx::Error> {
@@ -398,10 +380,7 @@ impl MariadbLog {
                 .bind(&*self.stream)
                 .fetch_optional(&self.server.pool)
                 .await?;
-        Ok(head.map_or(Cursor::START, |(seq, hash)| Cursor {
-            seq: seq.unsigned_abs(),
-            hash: to_hash(&hash).unwrap_or(Hash::ZERO),
-        }))
+        Ok(sql::head(head))
     }
 
     async fn append_now(&self, expected: Cursor, batch: Batch) -> Result<Cursor, AppendError> {
@@ -441,24 +420,6 @@ impl MariadbLog {
             }
         }
         Err(AppendError::Conflict { head: self.head().await.map_err(|e| self.fault(&e))? })
-    }
-}
-
-/// Why a read failed: still in the library's words, so that one that was cut can be told and tried again.
-enum Failed {
-    Sql(sqlx::Error),
-    Log(LogError),
-}
-
-impl From<sqlx::Error> for Failed {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-impl From<LogError> for Failed {
-    fn from(error: LogError) -> Self {
-        Self::Log(error)
     }
 }
 
@@ -522,7 +483,7 @@ impl EventLog for MariadbLog {
                     .fetch_optional(&self.server.pool)
                     .await
                     .map_err(|e| self.fault(&e))?;
-            found.map(|(seq, body)| self.parse(seq, body)).transpose()
+            found.map(|(seq, body)| sql::batch(|| self.place(), seq, body)).transpose()
         }
         .boxed()
     }
@@ -614,12 +575,4 @@ impl SnapshotStore for MariadbLog {
         }
         .boxed()
     }
-}
-
-fn number(seq: u64) -> i64 {
-    i64::try_from(seq).unwrap_or(i64::MAX)
-}
-
-fn to_hash(bytes: &[u8]) -> Option<Hash> {
-    bytes.try_into().ok().map(Hash::from_bytes)
 }

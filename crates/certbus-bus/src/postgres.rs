@@ -10,14 +10,15 @@ use certbus_core::batch::Batch;
 use certbus_core::id::{Cursor, Hash};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, StreamExt};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions, PgRow};
-use sqlx::{Connection, Row};
+use sqlx::Connection;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::health::Health;
 use crate::log::{
     AppendError, EventLog, LogError, PAGE_BYTES, Page, READ_AT_LEAST, SnapshotStore, check_read, check_size, is_for,
 };
+use crate::sql::{self, Failed, number, to_hash};
 
 /// What writers notify. The payload is the stream's name.
 const CHANNEL: &str = "certbus_log";
@@ -297,7 +298,7 @@ impl PostgresLog {
             return Ok(None);
         }
         // The place itself comes first, without its body.
-        let rows = sqlx::query(
+        let rows: Vec<(i64, Option<Vec<u8>>, Vec<u8>)> = sqlx::query_as(
             "SELECT seq, CASE seq WHEN $2 THEN hash END AS hash, CASE seq WHEN $2 THEN ''::bytea ELSE body END AS body FROM (
                  SELECT seq, hash, body, sum(CASE seq WHEN $2 THEN 0 ELSE octet_length(body) END) OVER (ORDER BY seq) AS size
                  FROM (SELECT seq, hash, body FROM certbus_batch WHERE stream = $1 AND seq >= $2 ORDER BY seq LIMIT $3) AS few
@@ -309,12 +310,12 @@ impl PostgresLog {
         .bind(PAGE_BYTES as i64)
         .fetch_all(&mut *connection)
         .await?;
-        let Some((first, rest)) = rows.split_first() else { return Ok(None) };
-        let hash: Option<Vec<u8>> = first.try_get("hash")?;
+        let mut rows = rows.into_iter();
+        let Some((_, hash, _)) = rows.next() else { return Ok(None) };
         if hash.as_deref().and_then(to_hash) != Some(after.hash) {
             return Ok(None);
         }
-        self.page(rest).map(Some)
+        Ok(Some(sql::page(|| self.place(), rows.map(|(seq, _, body)| (seq, body)))?))
     }
 
     async fn read_with_checks(
@@ -343,14 +344,13 @@ impl PostgresLog {
                     .bind(first)
                     .fetch_one(&mut *read)
                     .await?;
-                let previous = self.parse(first, body).map_or(Hash::ZERO, |batch| batch.envelope().previous);
-                Some((first.unsigned_abs(), previous))
+                Some(sql::oldest(first, body))
             }
             _ => None,
         };
         let head = head.map_or(0, i64::unsigned_abs);
         check_read(&self.place(), after, first, found.as_deref().and_then(to_hash), head)?;
-        let rows = sqlx::query(
+        let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
             "SELECT seq, body FROM (
                  SELECT seq, body, sum(octet_length(body)) OVER (ORDER BY seq) AS size
                  FROM (SELECT seq, body FROM certbus_batch WHERE stream = $1 AND seq > $2 ORDER BY seq LIMIT $3) AS few
@@ -363,25 +363,7 @@ impl PostgresLog {
         .fetch_all(&mut *read)
         .await?;
         read.commit().await?;
-        self.page(&rows)
-    }
-
-    /// Batches as long as they parse.
-    fn page(&self, rows: &[PgRow]) -> Result<Page, Failed> {
-        let mut page = Page::default();
-        for row in rows {
-            match self.parse(row.try_get("seq")?, row.try_get("body")?) {
-                Ok(batch) => page.batches.push(batch),
-                Err(error) if page.batches.is_empty() => return Err(error.into()),
-                Err(_) => break,
-            }
-        }
-        Ok(page)
-    }
-
-    fn parse(&self, seq: i64, body: Vec<u8>) -> Result<Batch, LogError> {
-        let seq = seq.unsigned_abs();
-        Batch::parse(body).map_err(|source| LogError::Corrupt { place: self.place(), seq, source })
+        Ok(sql::page(|| self.place(), rows)?)
     }
 
     async fn head(&self) -> Result<Cursor, sqlx::Error> {
@@ -390,17 +372,14 @@ impl PostgresLog {
                 .bind(&*self.stream)
                 .fetch_optional(&self.server.pool)
                 .await?;
-        Ok(head.map_or(Cursor::START, |(seq, hash)| Cursor {
-            seq: seq.unsigned_abs(),
-            hash: to_hash(&hash).unwrap_or(Hash::ZERO),
-        }))
+        Ok(sql::head(head))
     }
 
     async fn append_now(&self, expected: Cursor, batch: Batch) -> Result<Cursor, AppendError> {
         check_size(&batch)?;
         let unknown = |error: sqlx::Error| AppendError::Unknown { cause: self.fault(&error).to_string() };
-        let mut connection = self.server.pool.acquire().await.map_err(|e| self.fault(&e))?;
         if is_for(expected, &batch) {
+            let mut connection = self.server.pool.acquire().await.map_err(|e| self.fault(&e))?;
             let cursor = batch.cursor();
             let append = sqlx::query(APPEND)
                 .bind(&*self.stream)
@@ -421,7 +400,6 @@ impl PostgresLog {
                 }
             }
         }
-        drop(connection);
         Err(AppendError::Conflict { head: self.head().await.map_err(|e| self.fault(&e))? })
     }
 
@@ -453,24 +431,6 @@ impl PostgresLog {
 
 /// Said to oneself.
 const ECHO_WORD: &str = "?";
-
-/// Why a read failed: still in the library's words, so that one that was cut can be told and tried again.
-enum Failed {
-    Sql(sqlx::Error),
-    Log(LogError),
-}
-
-impl From<sqlx::Error> for Failed {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-impl From<LogError> for Failed {
-    fn from(error: LogError) -> Self {
-        Self::Log(error)
-    }
-}
 
 impl EventLog for PostgresLog {
     fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, LogError>> {
@@ -594,7 +554,7 @@ impl EventLog for PostgresLog {
                     .fetch_optional(&self.server.pool)
                     .await
                     .map_err(|e| self.fault(&e))?;
-            found.map(|(seq, body)| self.parse(seq, body)).transpose()
+            found.map(|(seq, body)| sql::batch(|| self.place(), seq, body)).transpose()
         }
         .boxed()
     }
@@ -679,12 +639,4 @@ impl SnapshotStore for PostgresLog {
         }
         .boxed()
     }
-}
-
-fn number(seq: u64) -> i64 {
-    i64::try_from(seq).unwrap_or(i64::MAX)
-}
-
-fn to_hash(bytes: &[u8]) -> Option<Hash> {
-    bytes.try_into().ok().map(Hash::from_bytes)
 }

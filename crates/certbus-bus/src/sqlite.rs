@@ -19,6 +19,7 @@ use sqlx::{Connection, Row};
 use crate::log::{
     AppendError, EventLog, LogError, PAGE_BYTES, Page, READ_AT_LEAST, SnapshotStore, check_append, check_read,
 };
+use crate::sql::{self, number, to_hash};
 
 /// How often a watch looks at `PRAGMA data_version`: file events fire before a commit is visible, this does not.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -255,8 +256,7 @@ impl SqliteLog {
                     .fetch_one(&mut *read)
                     .await
                     .map_err(fault)?;
-                let previous = self.parse(first, body).map_or(Hash::ZERO, |batch| batch.envelope().previous);
-                Some((first.unsigned_abs(), previous))
+                Some(sql::oldest(first, body))
             }
             _ => None,
         };
@@ -281,18 +281,13 @@ impl SqliteLog {
             if size > PAGE_BYTES && !page.batches.is_empty() {
                 break;
             }
-            match self.parse(row.try_get("seq").map_err(fault)?, body) {
+            match sql::batch(|| self.place(), row.try_get("seq").map_err(fault)?, body) {
                 Ok(batch) => page.batches.push(batch),
                 Err(error) if page.batches.is_empty() => return Err(error),
                 Err(_) => break,
             }
         }
         Ok(page)
-    }
-
-    fn parse(&self, seq: i64, body: Vec<u8>) -> Result<Batch, LogError> {
-        let seq = seq.unsigned_abs();
-        Batch::parse(body).map_err(|source| LogError::Corrupt { place: self.place(), seq, source })
     }
 
     async fn append_now(&self, expected: Cursor, batch: Batch) -> Result<Cursor, AppendError> {
@@ -304,11 +299,7 @@ impl SqliteLog {
                 .fetch_optional(&mut *write)
                 .await
                 .map_err(fault)?;
-        let head = head.map_or(Cursor::START, |(seq, hash)| Cursor {
-            seq: seq.unsigned_abs(),
-            hash: to_hash(&hash).unwrap_or(Hash::ZERO),
-        });
-        check_append(expected, head, &batch)?;
+        check_append(expected, sql::head(head), &batch)?;
         let cursor = batch.cursor();
         sqlx::query("INSERT INTO batch (stream, seq, hash, body) VALUES (?, ?, ?, ?)")
             .bind(&*self.stream)
@@ -425,7 +416,7 @@ impl EventLog for SqliteLog {
                     .fetch_optional(&self.file.pool)
                     .await
                     .map_err(|e| self.file.fault(&e))?;
-            found.map(|(seq, body)| self.parse(seq, body)).transpose()
+            found.map(|(seq, body)| sql::batch(|| self.place(), seq, body)).transpose()
         }
         .boxed()
     }
@@ -531,14 +522,6 @@ async fn wait_for_change(connection: &mut SqliteConnection, seen: i64) -> Result
         tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(false)
-}
-
-fn number(seq: u64) -> i64 {
-    i64::try_from(seq).unwrap_or(i64::MAX)
-}
-
-fn to_hash(bytes: &[u8]) -> Option<Hash> {
-    bytes.try_into().ok().map(Hash::from_bytes)
 }
 
 /// The kind of network file system that `path` would be on, as Linux tells it; None elsewhere or if it is local.

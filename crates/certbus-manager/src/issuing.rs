@@ -175,11 +175,14 @@ impl Issuing {
     /// # Errors
     /// [`SettingsError`].
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
-        Self::read(text)?.checked(text)
+        Self::parse_masked(text)?.checked(text)
     }
 
-    /// As [`Issuing::parse`], but what its words mean is not looked at: some may be masks.
-    fn read(text: &str) -> Result<Self, SettingsError> {
+    /// Settings as [`Issuing::masked`] shows them: what their words mean is not looked at, for some are masks.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn parse_masked(text: &str) -> Result<Self, SettingsError> {
         let table: toml::Table = text.parse().map_err(|e| located(text, &e))?;
         if let Some(key) = table.keys().find(|key| LOCAL_KEYS.contains(&key.as_str())) {
             let line = text.lines().position(|l| l.trim_start_matches('[').trim_start().starts_with(key.as_str()));
@@ -254,17 +257,9 @@ impl Issuing {
     /// # Errors
     /// [`SettingsError`].
     pub fn edited(before: &Self, text: &str) -> Result<Self, SettingsError> {
-        let mut after = Self::read(text)?;
+        let mut after = Self::parse_masked(text)?;
         after.unmask(before)?;
         Ok(after)
-    }
-
-    /// Settings as [`Issuing::masked`] shows them.
-    ///
-    /// # Errors
-    /// [`SettingsError`].
-    pub fn parse_masked(text: &str) -> Result<Self, SettingsError> {
-        Self::read(text)
     }
 
     /// Puts the secrets of `before` where these settings have masks: so that an edited display loses none.
